@@ -1,0 +1,1 @@
+//! Server-sent events, as MCP uses them.

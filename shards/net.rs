@@ -1,0 +1,100 @@
+//! What the MCP engine may ask of connections, and what one HTTP request is to it.
+//!
+//! The engine decides *what* is said; the connection layer decides *when bytes move*. Nothing here touches
+//! the ring: writes go to a connection's queue and are sent in the shard's transmit phase.
+
+use crate::io::{ConnId, Millis};
+use crate::mail::Mail;
+
+/// One HTTP request waiting for its answer on a connection. Stale ones are ignored by every method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Exchange {
+    /// The connection.
+    pub conn: ConnId,
+    /// Counts requests on that connection.
+    pub seq: u32,
+}
+
+/// Headers of a whole response beyond the always-present ones.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Headers<'a> {
+    /// `Content-Type`, absent for empty bodies.
+    pub content_type: Option<&'a str>,
+    /// `Mcp-Session-Id`.
+    pub session_id: Option<&'a str>,
+    /// `Allow`, for 405.
+    pub allow: Option<&'a str>,
+    /// `Retry-After` in seconds.
+    pub retry_after: Option<u32>,
+    /// Extra fields, e.g. of a CORS preflight.
+    pub extra: &'a [(&'a str, &'a str)],
+    /// Close the connection after this response.
+    pub close: bool,
+}
+
+/// What kind of duplex message pipe a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PipeKind {
+    /// Newline-delimited JSON over TCP.
+    Lines,
+    /// The same over this process's stdin and stdout.
+    Stdio,
+    /// One message per WebSocket text frame.
+    WebSocket,
+}
+
+/// Why the engine closes a pipe or a stream's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// All said.
+    Done,
+    /// The server is draining (WebSocket 1001).
+    GoingAway,
+    /// The peer broke a rule (WebSocket 1008).
+    Policy,
+    /// The peer does not read (WebSocket 1013).
+    SlowReader,
+}
+
+/// What the engine is called back for, at the time it asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TimerKey {
+    /// A running call (slot, generation).
+    Call(u32, u32),
+    /// A session (slot, generation).
+    Session(u32, u32),
+    /// Housekeeping.
+    Sweep,
+}
+
+/// The connections, as the engine sees them.
+pub trait Net {
+    /// Monotonic time of this turn.
+    fn now(&self) -> Millis;
+    /// Wall clock of this turn, milliseconds since 1970.
+    fn unix_ms(&self) -> u64;
+    /// Cryptographic randomness.
+    fn random(&mut self, out: &mut [u8]);
+    /// Answers an exchange whole.
+    fn respond(&mut self, to: Exchange, status: u16, headers: Headers<'_>, body: &[u8]);
+    /// Starts an SSE response (200, `text/event-stream`, no-cache, unbuffered). `first` is SSE text, may be empty.
+    fn stream_open(&mut self, to: Exchange, headers: Headers<'_>, first: &[u8]);
+    /// Appends SSE text (whole events).
+    fn stream_write(&mut self, to: Exchange, events: &[u8]);
+    /// Appends SSE text and ends the response properly; the connection stays usable.
+    fn stream_end(&mut self, to: Exchange, last: &[u8]);
+    /// Answers a WebSocket upgrade with 101; from now on the connection is a pipe.
+    fn upgrade(&mut self, to: Exchange, accept_key: &str, subprotocol: Option<&str>);
+    /// Sends one JSON-RPC message down a pipe, framed as its transport wants.
+    fn pipe_send(&mut self, to: ConnId, message: &[u8]);
+    /// Closes a pipe after what is queued was sent.
+    fn pipe_close(&mut self, to: ConnId, why: CloseReason);
+    /// Bytes queued for a connection and not yet sent; 0 for stale ids.
+    fn backlog(&self, conn: ConnId) -> usize;
+    /// Sends mail to another shard of this process. `false` when its inbox is full (counted).
+    fn mail(&mut self, shard: u16, mail: Mail) -> bool;
+    /// Calls [`crate::engine::Engine::handle_timer`] at or soon after `at`. Not cancellable: check when it fires.
+    fn timer(&mut self, at: Millis, key: TimerKey);
+    /// This shard's counters.
+    fn counters(&mut self) -> &mut crate::stats::Counters;
+}

@@ -1,0 +1,1 @@
+//! What the host must give us: read the limits, say what is missing.
