@@ -4,7 +4,7 @@
 //! the ring: writes go to a connection's queue and are sent in the shard's transmit phase.
 
 use crate::io::{ConnId, Millis};
-use crate::mail::Mail;
+use crate::message::Mail;
 
 /// One HTTP request waiting for its answer on a connection. Stale ones are ignored by every method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
