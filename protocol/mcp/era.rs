@@ -120,9 +120,7 @@ fn is_legacy_initialize(method: Method, params: Option<&Params<'_>>) -> bool {
     method == Method::Initialize
         && match params.meta.check_envelope() {
             Err(_) => true,
-            Ok((version, _)) => {
-                Version::parse(version).is_some_and(|version| !version.is_modern())
-            }
+            Ok((version, _)) => Version::parse(version).is_some_and(|version| !version.is_modern()),
         }
 }
 

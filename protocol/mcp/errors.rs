@@ -68,8 +68,7 @@ pub fn missing_argument(name: &str) -> RpcError {
 
 /// No such resource: the modern era folded the code into invalid params.
 pub fn resource_not_found(version: Version, uri: &str) -> RpcError {
-    let code =
-        if version.is_modern() { codes::INVALID_PARAMS } else { codes::RESOURCE_NOT_FOUND };
+    let code = if version.is_modern() { codes::INVALID_PARAMS } else { codes::RESOURCE_NOT_FOUND };
     RpcError::new(code, "Resource not found").with_data(json!({ "uri": uri }))
 }
 

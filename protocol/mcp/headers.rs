@@ -202,9 +202,22 @@ fn collect(
             "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas" => {
                 true
             }
-            "items" | "prefixItems" | "additionalItems" | "unevaluatedItems" | "contains"
-            | "additionalProperties" | "unevaluatedProperties" | "propertyNames" | "allOf"
-            | "anyOf" | "oneOf" | "not" | "if" | "then" | "else" | "contentSchema" => false,
+            "items"
+            | "prefixItems"
+            | "additionalItems"
+            | "unevaluatedItems"
+            | "contains"
+            | "additionalProperties"
+            | "unevaluatedProperties"
+            | "propertyNames"
+            | "allOf"
+            | "anyOf"
+            | "oneOf"
+            | "not"
+            | "if"
+            | "then"
+            | "else"
+            | "contentSchema" => false,
             _ => continue, // No schema: an annotation's name in a `default` means nothing.
         };
         let inner = match (keyword.as_str(), place) {

@@ -20,7 +20,7 @@ pub use headers::{
     HeaderField, HeaderKind, HeaderParam, ModernHeaders, check_header_params, check_modern,
     decode_header_value, header_params,
 };
-pub use meta::{Meta, META_PREFIX, TASKS_EXTENSION, parse_capabilities};
+pub use meta::{META_PREFIX, Meta, TASKS_EXTENSION, parse_capabilities};
 pub use method::{ClientNotification, Method};
 pub use params::{Key, Params, parse_params};
 pub use version::Version;
