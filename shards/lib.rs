@@ -1,1 +1,9 @@
-//! x
+//! The machine: ring, listener, connection table, timers, channels, and the loop that joins them.
+
+pub mod config;
+pub mod engine;
+pub mod io;
+pub mod message;
+pub mod net;
+pub mod service;
+pub mod stats;

@@ -1,0 +1,81 @@
+//! Plain values that a shard reads; parsed and checked once, at boot.
+
+use erlmcp_protocol::http;
+
+/// Limits of one shard. Every one has a unit, a default and a test that reaches it.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest message (HTTP body, line, WebSocket message), bytes.
+    pub message_bytes_max: usize,
+    /// Largest HTTP head, bytes.
+    pub head_bytes_max: usize,
+    /// Connections this shard accepts; more are answered 503. 0 = what the ring can hold.
+    pub connections_max: u32,
+    /// Legacy sessions of this shard; at the cap the least recently used idle one is dropped, or the new one refused.
+    pub sessions_max: u32,
+    /// A legacy session without any activity is dropped after this, milliseconds.
+    pub session_idle_ms: u64,
+    /// Calls in flight on this shard.
+    pub calls_max: u32,
+    /// `subscriptions/listen` streams per connection (pipes) and URIs per subscription.
+    pub subscriptions_max: u32,
+    /// Bytes queued to a client above which nothing more is read from it.
+    pub outbox_pause_bytes: usize,
+    /// Bytes queued to a client above which it is closed.
+    pub outbox_bytes_max: usize,
+    /// A send without progress for this long closes the connection, milliseconds.
+    pub send_stall_ms: u64,
+    /// A request head must be complete within this, milliseconds.
+    pub head_timeout_ms: u64,
+    /// A started body must progress within this, milliseconds.
+    pub body_timeout_ms: u64,
+    /// An idle keep-alive HTTP connection is closed after this, milliseconds.
+    pub idle_timeout_ms: u64,
+    /// Silence on a stream after which a keep-alive comment is sent, milliseconds.
+    pub stream_keepalive_ms: u64,
+    /// WebSocket ping interval, milliseconds.
+    pub ws_ping_ms: u64,
+    /// How long a legacy client may take to answer a server's request, milliseconds.
+    pub client_request_timeout_ms: u64,
+    /// How long a sealed request state is accepted, milliseconds.
+    pub request_state_ttl_ms: u64,
+    /// Events kept per legacy stream for `Last-Event-ID`, messages.
+    pub replay_events_max: usize,
+    /// Bytes kept per legacy session for `Last-Event-ID`.
+    pub replay_bytes_max: usize,
+    /// A finished stream stays resumable this long, milliseconds.
+    pub replay_ttl_ms: u64,
+    /// Items per list page.
+    pub page_size: u32,
+    /// `ttlMs` hint on modern list results, milliseconds.
+    pub list_ttl_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: http::MESSAGE_BYTES_MAX,
+            head_bytes_max: http::HEAD_BYTES_MAX,
+            connections_max: 0,
+            sessions_max: 100_000,
+            session_idle_ms: 30 * 60 * 1000,
+            calls_max: 65_536,
+            subscriptions_max: 1024,
+            outbox_pause_bytes: 64 * 1024,
+            outbox_bytes_max: 1024 * 1024,
+            send_stall_ms: 10_000,
+            head_timeout_ms: 5_000,
+            body_timeout_ms: 10_000,
+            idle_timeout_ms: 75_000,
+            stream_keepalive_ms: 15_000,
+            ws_ping_ms: 30_000,
+            client_request_timeout_ms: 60_000,
+            request_state_ttl_ms: 10 * 60 * 1000,
+            replay_events_max: 256,
+            replay_bytes_max: 256 * 1024,
+            replay_ttl_ms: 60_000,
+            page_size: 1000,
+            list_ttl_ms: 60_000,
+        }
+    }
+}

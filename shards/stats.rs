@@ -1,0 +1,160 @@
+//! A shard's own counters. Plain integers: nobody else reads them; snapshots travel over a channel.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+/// How a client is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// HTTP/1.1, any path.
+    Http,
+    /// WebSocket.
+    WebSocket,
+    /// Newline-delimited TCP.
+    Tcp,
+    /// stdin/stdout.
+    Stdio,
+}
+
+impl Transport {
+    /// All of them; `self as usize` indexes.
+    pub const ALL: [Transport; 4] =
+        [Transport::Http, Transport::WebSocket, Transport::Tcp, Transport::Stdio];
+
+    /// Metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Transport::Http => "http",
+            Transport::WebSocket => "websocket",
+            Transport::Tcp => "tcp",
+            Transport::Stdio => "stdio",
+        }
+    }
+}
+
+/// How a request ended, for `erlmcp_requests_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OutcomeKind {
+    /// A result.
+    Ok,
+    /// A tool result with `isError`.
+    ToolError,
+    /// A JSON-RPC error.
+    RpcError,
+    /// Cancelled, or the caller left.
+    Cancelled,
+    /// `input_required`.
+    InputRequired,
+}
+
+impl OutcomeKind {
+    /// How many.
+    pub const COUNT: usize = 5;
+    /// All of them.
+    pub const ALL: [OutcomeKind; Self::COUNT] = [
+        OutcomeKind::Ok,
+        OutcomeKind::ToolError,
+        OutcomeKind::RpcError,
+        OutcomeKind::Cancelled,
+        OutcomeKind::InputRequired,
+    ];
+
+    /// Metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            OutcomeKind::Ok => "ok",
+            OutcomeKind::ToolError => "tool_error",
+            OutcomeKind::RpcError => "rpc_error",
+            OutcomeKind::Cancelled => "cancelled",
+            OutcomeKind::InputRequired => "input_required",
+        }
+    }
+}
+
+/// The counters of one shard.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    /// Open connections by transport.
+    pub connections_active: [u64; 4],
+    /// Connections ever accepted, by transport.
+    pub connections_total: [u64; 4],
+    /// JSON-RPC messages received.
+    pub messages_in: u64,
+    /// JSON-RPC messages sent.
+    pub messages_out: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Requests by method name (static) and outcome.
+    pub requests: BTreeMap<&'static str, [u64; OutcomeKind::COUNT]>,
+    /// Errors and refusals by reason (static, snake_case).
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Legacy sessions alive.
+    pub sessions_active: u64,
+    /// Legacy sessions ever opened.
+    pub sessions_total: u64,
+    /// Open SSE streams (listen, GET, /sse, streaming answers).
+    pub streams_active: u64,
+    /// Calls in flight that were not answered inline.
+    pub calls_active: u64,
+    /// Notifications fanned out to subscribers.
+    pub notifications_out: u64,
+    /// Requests sent to the shard that owns the session.
+    pub forwards_out: u64,
+    /// Time from a request's arrival to its answer, microseconds, by method.
+    pub latency_us: BTreeMap<&'static str, Histogram<u64>>,
+    /// The same for `tools/call`, by tool name (only names of the catalog).
+    pub tool_latency_us: BTreeMap<String, Histogram<u64>>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            connections_active: [0; 4],
+            connections_total: [0; 4],
+            messages_in: 0,
+            messages_out: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            requests: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            sessions_active: 0,
+            sessions_total: 0,
+            streams_active: 0,
+            calls_active: 0,
+            notifications_out: 0,
+            forwards_out: 0,
+            latency_us: BTreeMap::new(),
+            tool_latency_us: BTreeMap::new(),
+        }
+    }
+}
+
+impl Counters {
+    /// Counts one error or refusal.
+    pub fn error(&mut self, reason: &'static str) {
+        *self.errors.entry(reason).or_default() += 1;
+    }
+
+    /// Counts one finished request.
+    pub fn request(&mut self, method: &'static str, outcome: OutcomeKind) {
+        self.requests.entry(method).or_default()[outcome as usize] += 1;
+    }
+}
+
+/// What a shard reports when asked.
+#[derive(Debug, Clone)]
+pub struct ShardSnapshot {
+    /// Which shard.
+    pub shard: u16,
+    /// Its core, when pinned.
+    pub core: Option<usize>,
+    /// Connections it can hold.
+    pub capacity: u32,
+    /// Its counters.
+    pub counters: Counters,
+    /// Ring health: (name, value), e.g. `enters`, `enobufs`, `late`, `cq_overflow`, `parked`.
+    pub ring: Vec<(&'static str, u64)>,
+}
