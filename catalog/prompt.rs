@@ -242,7 +242,12 @@ impl ServedPrompt {
                 return invalid(format!("Missing argument: {name}"));
             }
         }
-        match guard(|| (self.handler)(call)) {
+        self.check(guard(|| (self.handler)(call)))
+    }
+
+    /// Refuses an answer that is none (also to be used on a deferred one).
+    pub fn check(&self, step: Step) -> Step {
+        match step {
             Step::Done(Outcome::Tool(_) | Outcome::Resource(_)) => internal_error(),
             step => step,
         }

@@ -337,34 +337,54 @@ impl ServedTemplate {
         &self.template
     }
 
-    pub(crate) fn matches(&self, uri: &str) -> Option<Found<'_>> {
-        let variables = Value::Object(self.matcher.matches(uri)?);
-        Some(Found { handler: &self.handler, variables, ttl_ms: self.ttl_ms })
+    pub(crate) fn matches(&self, uri: &str) -> Option<Value> {
+        self.matcher.matches(uri).map(Value::Object)
     }
 }
 
 /// What serves a URI: a resource, or a template with the values of its variables.
-pub struct Found<'s> {
-    handler: &'s Inline,
-    variables: Value,
-    ttl_ms: u32,
+#[derive(Clone)]
+pub struct Found(Source);
+
+#[derive(Clone)]
+enum Source {
+    Resource(Arc<ServedResource>),
+    Template(Arc<ServedTemplate>, Value),
 }
 
-impl<'s> Found<'s> {
-    pub(crate) fn resource(resource: &'s ServedResource) -> Found<'s> {
-        Found { handler: &resource.handler, variables: Value::Null, ttl_ms: resource.ttl_ms }
+impl Found {
+    pub(crate) fn resource(resource: &Arc<ServedResource>) -> Found {
+        Found(Source::Resource(Arc::clone(resource)))
+    }
+
+    pub(crate) fn template(template: &Arc<ServedTemplate>, variables: Value) -> Found {
+        Found(Source::Template(Arc::clone(template), variables))
     }
 
     /// How long a modern client may keep what it read, in milliseconds; 0 means not at all.
     pub fn ttl_ms(&self) -> u32 {
-        self.ttl_ms
+        match &self.0 {
+            Source::Resource(resource) => resource.ttl_ms,
+            Source::Template(template, _) => template.ttl_ms,
+        }
     }
 
-    /// Reads it; [`Call::name`] is the URI as the client wrote it.
-    pub fn run(self, call: &mut Call) -> Step {
-        call.arguments = self.variables;
-        match guard(|| (self.handler)(call)) {
-            // Digest c.3: an empty array never means "missing", and nothing else either.
+    /// Runs one round of reading it; [`Call::name`] is the URI as the client wrote it.
+    pub fn run(&self, call: &mut Call) -> Step {
+        let handler = match &self.0 {
+            Source::Resource(resource) => &resource.handler,
+            Source::Template(template, variables) => {
+                call.arguments = variables.clone();
+                &template.handler
+            }
+        };
+        self.check(guard(|| handler(call)))
+    }
+
+    /// Refuses an answer that is none (also to be used on a deferred one). Digest c.3: an empty array never
+    /// means "missing", and nothing else either.
+    pub fn check(&self, step: Step) -> Step {
+        match step {
             Step::Done(Outcome::Resource(contents)) if contents.is_empty() => internal_error(),
             Step::Done(Outcome::Tool(_) | Outcome::Prompt(_)) => internal_error(),
             step => step,

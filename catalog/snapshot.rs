@@ -154,11 +154,15 @@ impl Snapshot {
     }
 
     /// What serves this URI: a resource of exactly this name, else the first template that fits.
-    pub fn resource(&self, uri: &str) -> Option<Found<'_>> {
-        match self.resources.get(uri) {
-            Some(&index) => Some(Found::resource(&self.items.resources[index])),
-            None => self.items.templates.iter().find_map(|template| template.matches(uri)),
+    pub fn resource(&self, uri: &str) -> Option<Found> {
+        if let Some(&index) = self.resources.get(uri) {
+            return Some(Found::resource(&self.items.resources[index]));
         }
+        let fitting = |template: &Arc<_>| {
+            let variables = ServedTemplate::matches(template, uri)?;
+            Some(Found::template(template, variables))
+        };
+        self.items.templates.iter().find_map(fitting)
     }
 
     /// Names of the tools, in order.

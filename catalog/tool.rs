@@ -4,7 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use erlmcp_protocol::mcp::{ClientCapabilities, RpcError, ToolResult, Version, codes};
+use erlmcp_protocol::mcp::{
+    ClientCapabilities, HeaderParam, RpcError, ToolResult, Version, codes, header_params,
+};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -12,7 +14,6 @@ use serde_json::{Map, Value};
 use crate::call::{Call, Outcome, Step};
 use crate::error::{CatalogError, check_name};
 use crate::exec::Exec;
-use crate::headers::{HeaderParam, header_params};
 use crate::offload::{self, Asynchronous, Blocking, Gate, Inline, guard};
 use crate::reply::{Kind, internal_error};
 use crate::schema::{self, Schema};
