@@ -130,13 +130,15 @@ fn check_family_ends(exec: impl FnOnce(&Path) -> Exec, end: impl FnOnce(&Stage))
 
 /// A program with a child of its own, both of which would run for an hour.
 fn family(file: &Path) -> Exec {
-    sh(&format!("sleep 3600 & {{ echo $$; echo $!; }} > {0}.new; mv {0}.new {0}; wait", file.display()))
+    sh(&format!(
+        "sleep 3600 & {{ echo $$; echo $!; }} > {0}.new; mv {0}.new {0}; wait",
+        file.display()
+    ))
 }
 
 #[test]
 fn a_timeout_ends_the_program_and_all_it_started() {
-    let step =
-        check_family_ends(|file| family(file).timeout(Duration::from_millis(500)), |_| {});
+    let step = check_family_ends(|file| family(file).timeout(Duration::from_millis(500)), |_| {});
     assert_eq!(failure(step), "Timed out after 500 ms");
 }
 
@@ -148,7 +150,10 @@ fn a_cancelled_call_ends_the_program_and_all_it_started() {
 #[test]
 fn what_a_program_leaves_behind_ends_with_it() {
     let leaves = |file: &Path| {
-        sh(&format!("sleep 3600 & {{ echo $$; echo $!; }} > {0}.new; mv {0}.new {0}", file.display()))
+        sh(&format!(
+            "sleep 3600 & {{ echo $$; echo $!; }} > {0}.new; mv {0}.new {0}",
+            file.display()
+        ))
     };
     assert_eq!(said(check_family_ends(leaves, |_| {})), "");
 }
