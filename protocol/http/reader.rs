@@ -8,7 +8,7 @@ use memchr::memchr_iter;
 
 use super::chunked::ChunkDecoder;
 use super::error::HttpError;
-use super::field::is_token_byte;
+use super::field::{Method, is_token_byte};
 use super::head::Head;
 use super::limits::{Limits, POSITION_MAX};
 use super::parse::{Framing, ParsedHead, parse_head};
@@ -246,48 +246,57 @@ pub fn fuzz_request(data: &[u8]) {
     assert_eq!(whole, replay(stream, step, true, &limits), "in steps of {step}, reclaiming");
 }
 
-/// What a connection sees: requests as text, then perhaps an error.
+/// One request as a connection saw it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub method: Method,
+    pub target: String,
+    pub keep_alive: bool,
+    pub fields: Vec<(String, Vec<u8>)>,
+    pub body: Vec<u8>,
+}
+
+/// Feeds a stream in pieces of `step` bytes, as a connection does, and checks what must hold on the way.
 pub(super) fn replay(
     stream: &[u8],
     step: usize,
     reclaim: bool,
     limits: &Limits,
-) -> (Vec<String>, Option<HttpError>) {
+) -> (Vec<Seen>, Option<HttpError>) {
     let (mut reader, mut held, mut seen) = (RequestReader::default(), Vec::new(), Vec::new());
-    let first = if stream.is_empty() { &[][..] } else { &stream[..step.min(stream.len())] };
-    held.extend_from_slice(first);
-    let mut fed = first.len();
-    loop {
-        match reader.read(&mut held, limits) {
-            Ok(Parsed::Complete(request, consumed)) => {
-                let Request { head, body } = request;
-                assert!(body.len() <= limits.body_bytes_max);
-                let fields: Vec<_> =
-                    head.fields().map(|(n, v)| (n, v.escape_ascii().to_string())).collect();
-                seen.push(format!(
-                    "{:?} {} {:?} {:?} {:?} {:?}",
-                    head.method,
-                    head.path,
-                    head.query,
-                    head.host,
-                    fields,
-                    body.escape_ascii().to_string()
-                ));
-                assert_eq!(reader.phase(), Phase::Idle);
-                held.drain(..consumed);
-            }
-            Ok(Parsed::Partial) => {
-                if reclaim && let Some(keep) = reader.reclaim() {
-                    held.truncate(keep);
+    for piece in stream.chunks(step.min(stream.len()).max(1)) {
+        held.extend_from_slice(piece);
+        loop {
+            match reader.read(&mut held, limits) {
+                Ok(Parsed::Complete(Request { head, body }, consumed)) => {
+                    assert!(body.len() <= limits.body_bytes_max);
+                    assert!(head.raw.len() <= limits.head_bytes_max);
+                    assert!(
+                        head.path.starts_with('/')
+                            && head.target.contains(head.query.unwrap_or(""))
+                    );
+                    let fields = head.fields().map(|(name, value)| (name.into(), value.into()));
+                    seen.push(Seen {
+                        method: head.method,
+                        target: head.target.into(),
+                        keep_alive: head.keep_alive,
+                        fields: fields.collect(),
+                        body: body.into(),
+                    });
+                    held.drain(..consumed);
+                    assert_eq!(reader.phase(), Phase::Idle);
                 }
-                if fed == stream.len() {
-                    return (seen, None);
-                }
-                let next = fed.saturating_add(step).min(stream.len());
-                held.extend_from_slice(&stream[fed..next]);
-                fed = next;
+                Ok(Parsed::Partial) => break,
+                Err(error) => return (seen, Some(error)),
             }
-            Err(error) => return (seen, Some(error)),
+        }
+        if reclaim {
+            if let Some(keep) = reader.reclaim() {
+                held.truncate(keep);
+            }
+            let most = limits.head_bytes_max + limits.body_bytes_max + 2;
+            assert!(held.len() <= most, "{} bytes are held", held.len());
         }
     }
+    (seen, None)
 }
