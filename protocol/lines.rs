@@ -65,6 +65,7 @@ impl LineReader {
 }
 
 /// Fuzz: fed whole and in pieces, a stream gives the same lines and the same complaints.
+#[doc(hidden)]
 pub fn fuzz_lines(data: &[u8]) {
     let [seed, max, stream @ ..] = data else { return };
     let (step, max) = (usize::from(*seed) + 1, usize::from(*max));

@@ -8,7 +8,7 @@ use memchr::memchr_iter;
 
 use super::chunked::ChunkDecoder;
 use super::error::HttpError;
-use super::field::{Method, is_token_byte};
+use super::field::is_token_byte;
 use super::head::Head;
 use super::limits::{Limits, POSITION_MAX};
 use super::parse::{Framing, ParsedHead, parse_head};
@@ -234,69 +234,4 @@ fn find_head_end(input: &[u8], scanned: u32, line: u32, max: usize) -> Result<Sc
         return Err(if line == start { HttpError::TargetTooLong } else { HttpError::HeadTooLarge });
     }
     Ok(Scan::Partial { scanned: window.len() as u32, line: line as u32 })
-}
-
-/// Fuzz: fed whole and in pieces, a stream of requests must give the same requests and the same error.
-pub fn fuzz_request(data: &[u8]) {
-    let [seed, stream @ ..] = data else { return };
-    let limits = Limits { head_bytes_max: 512, body_bytes_max: 300 };
-    let whole = replay(stream, usize::MAX, false, &limits);
-    let step = usize::from(*seed & 0x3f) + 1;
-    assert_eq!(whole, replay(stream, step, false, &limits), "in steps of {step}");
-    assert_eq!(whole, replay(stream, step, true, &limits), "in steps of {step}, reclaiming");
-}
-
-/// One request as a connection saw it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub method: Method,
-    pub target: String,
-    pub keep_alive: bool,
-    pub fields: Vec<(String, Vec<u8>)>,
-    pub body: Vec<u8>,
-}
-
-/// Feeds a stream in pieces of `step` bytes, as a connection does, and checks what must hold on the way.
-pub(super) fn replay(
-    stream: &[u8],
-    step: usize,
-    reclaim: bool,
-    limits: &Limits,
-) -> (Vec<Seen>, Option<HttpError>) {
-    let (mut reader, mut held, mut seen) = (RequestReader::default(), Vec::new(), Vec::new());
-    for piece in stream.chunks(step.min(stream.len()).max(1)) {
-        held.extend_from_slice(piece);
-        loop {
-            match reader.read(&mut held, limits) {
-                Ok(Parsed::Complete(Request { head, body }, consumed)) => {
-                    assert!(body.len() <= limits.body_bytes_max);
-                    assert!(head.raw.len() <= limits.head_bytes_max);
-                    assert!(
-                        head.path.starts_with('/')
-                            && head.target.contains(head.query.unwrap_or(""))
-                    );
-                    let fields = head.fields().map(|(name, value)| (name.into(), value.into()));
-                    seen.push(Seen {
-                        method: head.method,
-                        target: head.target.into(),
-                        keep_alive: head.keep_alive,
-                        fields: fields.collect(),
-                        body: body.into(),
-                    });
-                    held.drain(..consumed);
-                    assert_eq!(reader.phase(), Phase::Idle);
-                }
-                Ok(Parsed::Partial) => break,
-                Err(error) => return (seen, Some(error)),
-            }
-        }
-        if reclaim {
-            if let Some(keep) = reader.reclaim() {
-                held.truncate(keep);
-            }
-            let most = limits.head_bytes_max + limits.body_bytes_max + 2;
-            assert!(held.len() <= most, "{} bytes are held", held.len());
-        }
-    }
-    (seen, None)
 }

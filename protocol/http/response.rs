@@ -246,26 +246,3 @@ fn hex(mut size: usize, digits: &mut [u8; 16]) -> &[u8] {
 const HEAD_ROOM: usize = 256;
 /// Eight digits and CRLF.
 const OPEN_CHUNK_BYTES: usize = 10;
-
-/// Fuzz: whatever is chunked here is read back by our own decoder, byte for byte.
-pub fn fuzz_response(data: &[u8]) {
-    let mut sent = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-    for (index, payload) in data.chunks(data.first().map_or(1, |&n| usize::from(n) + 1)).enumerate()
-    {
-        if index % 2 == 0 {
-            write_chunk(&mut sent, payload);
-        } else {
-            let mark = open_chunk(&mut sent);
-            sent.extend_from_slice(payload);
-            close_chunk(&mut sent, mark);
-        }
-    }
-    write_last_chunk(&mut sent);
-    let (limits, len) = (super::Limits::default(), sent.len());
-    match super::RequestReader::default().read(&mut sent, &limits) {
-        Ok(crate::Parsed::Complete(request, consumed)) => {
-            assert_eq!((request.body, consumed), (data, len));
-        }
-        other => panic!("{other:?}"),
-    }
-}

@@ -6,7 +6,7 @@ mod fields;
 mod refusals;
 mod response;
 
-use super::reader::{Seen, replay};
+use super::fuzz::{Seen, replay, replay_pieces};
 use super::{HttpError, Limits, Method, Phase, Request, RequestReader};
 use crate::Parsed;
 
@@ -36,33 +36,10 @@ fn check_within(
         judge(replay(stream, step, reclaim, limits), &format!("steps of {step}, {reclaim}"));
     }
     for cut in 1..stream.len() {
-        judge(cut_at(stream, cut, limits), &format!("cut at {cut}"));
+        let (first, second) = stream.split_at(cut);
+        let pieces = [first, second].into_iter();
+        judge(replay_pieces(pieces, cut % 2 == 0, limits), &format!("cut at {cut}"));
     }
-}
-
-/// Two pieces; after an error nothing more is fed.
-fn cut_at(stream: &[u8], cut: usize, limits: &Limits) -> (Vec<Seen>, Option<HttpError>) {
-    let (mut reader, mut held, mut seen) = (RequestReader::default(), Vec::new(), Vec::new());
-    for piece in [&stream[..cut], &stream[cut..]] {
-        held.extend_from_slice(piece);
-        loop {
-            match reader.read(&mut held, limits) {
-                Ok(Parsed::Complete(Request { head, body }, consumed)) => {
-                    seen.push(Seen {
-                        method: head.method,
-                        target: head.target.into(),
-                        keep_alive: head.keep_alive,
-                        fields: Vec::new(),
-                        body: body.into(),
-                    });
-                    held.drain(..consumed);
-                }
-                Ok(Parsed::Partial) => break,
-                Err(error) => return (seen, Some(error)),
-            }
-        }
-    }
-    (seen, None)
 }
 
 /// Reads the one request in `text` and shows it to `judge`.
