@@ -5,4 +5,5 @@ pub mod engine;
 pub mod io;
 pub mod message;
 pub mod net;
+pub mod service;
 pub mod stats;

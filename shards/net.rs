@@ -75,6 +75,8 @@ pub trait Net {
     fn unix_ms(&self) -> u64;
     /// Cryptographic randomness.
     fn random(&mut self, out: &mut [u8]);
+    /// The allowed `Origin` of this exchange's request: echoed on its response head (CORS).
+    fn allow_origin(&mut self, to: Exchange, origin: &str);
     /// Answers an exchange whole.
     fn respond(&mut self, to: Exchange, status: u16, headers: Headers<'_>, body: &[u8]);
     /// Starts an SSE response (200, `text/event-stream`, no-cache, unbuffered). `first` is SSE text, may be empty.
