@@ -14,9 +14,9 @@ use std::io::{Error, ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use erlmcp_protocol::Parsed;
+use erlmcp_protocol::http::write_upgrade;
 use erlmcp_protocol::ws::{
-    Decoder, Event, check_handshake, close, write_binary, write_close, write_pong,
-    write_switching_protocols, write_text,
+    Decoder, Event, check_handshake, close, write_binary, write_close, write_pong, write_text,
 };
 
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -118,7 +118,7 @@ fn upgrade(stream: &mut TcpStream, unread: &mut Vec<u8>) -> std::io::Result<()> 
     let mut out = Vec::new();
     match accept {
         Ok(accept) => {
-            write_switching_protocols(&mut out, &accept, None);
+            write_upgrade(&mut out, &accept, None, None);
             stream.write_all(&out)
         }
         Err(err) => {
