@@ -3,7 +3,9 @@
 pub mod config;
 pub mod engine;
 pub mod io;
+pub mod mail;
 pub mod message;
 pub mod net;
 pub mod service;
 pub mod stats;
+pub mod wheel;
