@@ -1,5 +1,7 @@
 //! Bytes in: what arrived is read where it lies; only what cannot be served yet is copied and kept.
 
+use std::ops::Range;
+
 use super::record::{Conn, Flag, Lazy, Speaks, Stage};
 use super::{Conns, LINGER_BYTES_MAX, MESSAGES_PER_TURN, Notice};
 use crate::io::ConnId;
@@ -9,8 +11,8 @@ use crate::service::Service;
 pub(super) enum Step {
     /// One request, message or frame was served; so many bytes are used up.
     Consumed(usize),
-    /// What is there is not whole yet.
-    Partial,
+    /// What is there is not whole yet: only this part of it must be kept.
+    Partial(Range<usize>),
 }
 
 impl Conns {
@@ -39,19 +41,18 @@ impl Conns {
                 self.consume_kept(service, id);
             }
         } else {
-            let used = self.consume(service, id, bytes);
-            if used < bytes.len() {
-                self.keep(id, &bytes[used..]);
+            let rest = self.consume(service, id, bytes);
+            if !rest.is_empty() {
+                self.keep(id, &bytes[rest]);
             }
         }
     }
 
     /// Serves connections whose input had to wait, each for one budget's worth.
     pub(crate) fn feed_ready<S: Service>(&mut self, service: &mut S) {
-        for _ in 0..self.ready.len() {
-            // New ones go to the back: this is a queue, short enough to shift.
-            let slot = self.ready.remove(0);
-            let id = self.id_of(slot);
+        std::mem::swap(&mut self.ready, &mut self.ready_now);
+        for index in 0..self.ready_now.len() {
+            let id = self.id_of(self.ready_now[index]);
             if let Some(conn) = self.get_mut(id) {
                 conn.flags.clear(Flag::Ready);
                 self.consume_kept(service, id);
@@ -59,6 +60,7 @@ impl Conns {
                 self.tell(service);
             }
         }
+        self.ready_now.clear();
     }
 
     /// Reads on in the kept input.
@@ -66,8 +68,9 @@ impl Conns {
         let Some(lazy) = self.get_mut(id).and_then(|conn| conn.lazy.as_mut()) else { return };
         // The input leaves the record while the service may write to it.
         let mut input = std::mem::take(&mut lazy.input);
-        let used = self.consume(service, id, &mut input);
-        input.drain(..used.min(input.len()));
+        let rest = self.consume(service, id, &mut input);
+        input.truncate(rest.end);
+        input.drain(..rest.start);
         match self.get_mut(id).filter(|conn| conn.stage == Stage::Open) {
             Some(conn) if !input.is_empty() => conn.lazy().input = input,
             _ => {
@@ -77,22 +80,28 @@ impl Conns {
         }
     }
 
-    /// Serves what `input` holds, as far as budget and backpressure allow; returns how much was used up.
-    fn consume<S: Service>(&mut self, service: &mut S, id: ConnId, input: &mut [u8]) -> usize {
+    /// Serves what `input` holds, as far as budget and backpressure allow; returns what must be kept.
+    fn consume<S: Service>(
+        &mut self,
+        service: &mut S,
+        id: ConnId,
+        input: &mut [u8],
+    ) -> Range<usize> {
+        let end = input.len();
         let mut used = 0;
         let mut budget = MESSAGES_PER_TURN;
         loop {
             let Some(conn) = self.get(id).filter(|conn| conn.stage == Stage::Open) else {
-                return input.len(); // It ended meanwhile: the rest means nothing.
+                return end..end; // It ended meanwhile: the rest means nothing.
             };
             if self.is_held(conn) {
-                return used;
+                return used..end;
             }
             if budget == 0 {
-                if used < input.len() {
+                if used < end {
                     self.mark_ready(id);
                 }
-                return used;
+                return used..end;
             }
             let rest = &mut input[used..];
             let step = match conn.speaks {
@@ -103,7 +112,7 @@ impl Conns {
             self.tell(service);
             match step {
                 Step::Consumed(bytes) => used += bytes,
-                Step::Partial => return used,
+                Step::Partial(kept) => return used + kept.start..used + kept.end,
             }
             budget -= 1;
         }
@@ -172,7 +181,7 @@ impl Conns {
         }
     }
 
-    fn mark_ready(&mut self, id: ConnId) {
+    pub(super) fn mark_ready(&mut self, id: ConnId) {
         if let Some(conn) = self.get_mut(id)
             && !conn.flags.has(Flag::Ready)
         {
@@ -208,7 +217,7 @@ impl Conns {
     }
 
     /// Frees the lazy part when nothing in it means anything.
-    fn trim(&mut self, id: ConnId) {
+    pub(super) fn trim(&mut self, id: ConnId) {
         if let Some(conn) = self.get_mut(id)
             && conn.lazy.as_ref().is_some_and(|lazy| lazy.is_spent())
         {

@@ -14,7 +14,7 @@
 mod feed;
 mod http;
 mod lines;
-mod pipes;
+mod net;
 mod pool;
 mod random;
 mod record;
@@ -86,6 +86,8 @@ pub(crate) struct Conns {
     dirty: Vec<u32>,
     /// Slots with input to be read next turn, each once.
     ready: Vec<u32>,
+    /// Those whose turn it is.
+    ready_now: Vec<u32>,
     /// Sends submitted in the last turn: those still in flight now get a deadline in the wheel.
     flying: Vec<ConnId>,
     notices: VecDeque<Notice>,
@@ -98,13 +100,21 @@ pub(crate) struct Conns {
     counters: Counters,
     /// Slots in use, in whatever stage.
     occupied: u32,
+    /// Occupied slots from which on new connections are refused.
+    refuse_at: u32,
     is_draining: bool,
     /// Completions for generations long gone.
     late: u64,
 }
 
 impl Conns {
-    pub(crate) fn new(limits: Limits, post: Post<Mail>, seed: &[u8; 32], now: Millis) -> Self {
+    pub(crate) fn new(
+        limits: Limits,
+        post: Post<Mail>,
+        seed: &[u8; 32],
+        now: Millis,
+        refuse_at: u32,
+    ) -> Self {
         let http_limits = wire::Limits {
             head_bytes_max: limits.head_bytes_max,
             body_bytes_max: limits.message_bytes_max,
@@ -119,6 +129,7 @@ impl Conns {
             date_second: 0,
             dirty: Vec::new(),
             ready: Vec::new(),
+            ready_now: Vec::new(),
             flying: Vec::new(),
             notices: VecDeque::new(),
             bells: Vec::new(),
@@ -128,6 +139,7 @@ impl Conns {
             random: Random::new(seed),
             counters: Counters::default(),
             occupied: 0,
+            refuse_at,
             is_draining: false,
             late: 0,
         }
@@ -144,7 +156,8 @@ impl Conns {
     }
 
     /// Occupies a slot the ring filled, and starts to receive from it. A pipe is announced to the service.
-    pub(crate) fn open(&mut self, slot: u32, speaks: Speaks) -> ConnId {
+    /// Without room, or while draining, the peer is told so and let go.
+    pub(crate) fn open(&mut self, slot: u32, speaks: Speaks) {
         let index = slot as usize;
         if self.table.len() <= index {
             self.table.resize_with(index + 1, Conn::default);
@@ -160,8 +173,14 @@ impl Conns {
             wheel_at: NEVER,
             ..Conn::default()
         };
+        let id = ConnId { slot, generation: conn.generation };
+        let is_refused = self.refuse_at <= self.occupied || self.is_draining;
+        conn.flags.put(Flag::Refused, is_refused);
         self.occupied += 1;
-        let id = ConnId { slot, generation: self.table[index].generation };
+        self.touch(slot);
+        if is_refused {
+            return self.refuse_connection(id);
+        }
         let transport = speaks.transport() as usize;
         self.counters.connections_active[transport] += 1;
         self.counters.connections_total[transport] += 1;
@@ -171,8 +190,6 @@ impl Conns {
             Speaks::Stdio => self.announce(id, PipeKind::Stdio),
             Speaks::WebSocket => unreachable!("a WebSocket begins as HTTP"),
         }
-        self.touch(slot);
-        id
     }
 
     /// The ring closed the descriptor: the slot is free.
@@ -257,10 +274,7 @@ impl Conns {
         match why {
             RecvEnd::Cancelled | RecvEnd::Rearm => {}
             RecvEnd::NoBuffers => self.counters.error("recv_no_buffers"),
-            RecvEnd::Eof => {
-                conn.flags.set(Flag::Ended);
-                self.after_feed(id);
-            }
+            RecvEnd::Eof => self.handle_fin(id),
             RecvEnd::Error(_) => {
                 conn.flags.set(Flag::Ended);
                 self.sever(id, "recv_failed");
@@ -390,6 +404,11 @@ impl Conns {
         ConnId { slot, generation: self.table[slot as usize].generation }
     }
 
+    /// Connections served at once; more are refused.
+    pub(crate) fn refuse_at(&self) -> u32 {
+        self.refuse_at
+    }
+
     /// Slots in use, closing ones included.
     pub(crate) fn occupied(&self) -> u32 {
         self.occupied
@@ -403,11 +422,6 @@ impl Conns {
     /// Completions that came too late.
     pub(crate) fn late(&self) -> u64 {
         self.late
-    }
-
-    /// Counts a completion for a generation long gone.
-    pub(crate) fn count_late(&mut self) {
-        self.late += 1;
     }
 
     /// Buffers outside the pool: in flight, queued, or holding partial input.
