@@ -3,6 +3,12 @@
 //! Invariants: at most one `send` in flight per connection; at most one armed `recv` per connection; a slot
 //! is reused only after [`Completion::Closed`]; a completion may be late (its generation is old): count, drop.
 
+pub mod bells;
+mod buffers;
+pub mod listen;
+pub mod probe;
+pub mod uring;
+
 /// Milliseconds of a monotonic clock.
 pub type Millis = u64;
 
