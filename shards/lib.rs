@@ -3,6 +3,7 @@
 pub mod config;
 mod conn;
 pub mod engine;
+pub mod fleet;
 pub mod io;
 pub mod mail;
 pub mod message;

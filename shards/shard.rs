@@ -110,7 +110,12 @@ pub struct Shard<I: Io, S: Service> {
 
 impl<I: Io, S: Service> Shard<I, S> {
     /// A shard that accepts from its first turn on.
-    pub fn new(config: ShardConfig, mut io: I, service: S, mail: (Post<Mail>, Inbox<Mail>)) -> Self {
+    pub fn new(
+        config: ShardConfig,
+        mut io: I,
+        service: S,
+        mail: (Post<Mail>, Inbox<Mail>),
+    ) -> Self {
         let (post, inbox) = mail;
         let mut seed = [0; 32];
         io.random(&mut seed);

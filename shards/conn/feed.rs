@@ -209,7 +209,8 @@ impl Conns {
             Stage::Open => {
                 let waits = conn.flags.has(Flag::Ready) || self.is_held(conn);
                 let is_full = self.limits.outbox_pause_bytes < conn.input_bytes();
-                !self.is_throttled(conn) && !(waits && is_full)
+                let is_enough = waits && is_full;
+                !is_enough && !self.is_throttled(conn)
             }
             Stage::Flushing | Stage::Lingering => true,
             Stage::Free | Stage::Closing | Stage::Closed => false,

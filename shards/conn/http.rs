@@ -165,7 +165,7 @@ impl Conns {
     }
 
     /// The record of an exchange that still waits for its response to begin.
-    fn waiting(&mut self, to: Exchange) -> Option<&mut Conn> {
+    pub(super) fn waiting(&mut self, to: Exchange) -> Option<&mut Conn> {
         self.get_mut(to.conn).filter(|conn| {
             conn.seq == to.seq && conn.is_pending() && !conn.flags.has(Flag::Streaming)
         })
@@ -173,8 +173,7 @@ impl Conns {
 
     /// The record of an exchange whose stream is open.
     fn streaming(&mut self, to: Exchange) -> Option<&mut Conn> {
-        self.get_mut(to.conn)
-            .filter(|conn| conn.seq == to.seq && conn.flags.has(Flag::Streaming))
+        self.get_mut(to.conn).filter(|conn| conn.seq == to.seq && conn.flags.has(Flag::Streaming))
     }
 
     /// See [`crate::net::Net::allow_origin`].
@@ -197,7 +196,8 @@ impl Conns {
         if headers.close || is_draining {
             conn.flags.set(Flag::CloseAfter);
         }
-        let is_head_only = conn.flags.has(Flag::HeadOnly) && !matches!(status, 100..=199 | 204 | 304);
+        let is_head_only =
+            conn.flags.has(Flag::HeadOnly) && !matches!(status, 100..=199 | 204 | 304);
         self.write_with_head(to.conn, status, headers, |out, head| {
             write_response(out, head, body);
             if is_head_only {

@@ -26,11 +26,11 @@ use std::collections::VecDeque;
 
 use erlmcp_protocol::http as wire;
 
-pub(crate) use self::record::NEVER;
 use self::pool::Pool;
 use self::random::Random;
-use self::record::{Conn, Flag, Lazy, Stage};
+pub(crate) use self::record::NEVER;
 pub(crate) use self::record::Speaks;
+use self::record::{Conn, Flag, Lazy, Stage};
 use crate::config::Limits;
 use crate::io::{ConnId, Millis, RecvEnd};
 use crate::mail::Post;
@@ -163,7 +163,11 @@ impl Conns {
             self.table.resize_with(index + 1, Conn::default);
         }
         let conn = &mut self.table[index];
-        assert!(conn.stage == Stage::Free, "the ring filled slot {slot}, which is {:?}", conn.stage);
+        assert!(
+            conn.stage == Stage::Free,
+            "the ring filled slot {slot}, which is {:?}",
+            conn.stage
+        );
         *conn = Conn {
             generation: conn.generation,
             stage: Stage::Open,
@@ -220,8 +224,9 @@ impl Conns {
         match result {
             Ok(bytes) => {
                 let before = conn.sent_bytes;
-                conn.sent_bytes =
-                    before.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX)).min(conn.flying_bytes);
+                conn.sent_bytes = before
+                    .saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX))
+                    .min(conn.flying_bytes);
                 let progress = conn.sent_bytes - before;
                 let is_whole = conn.sent_bytes == conn.flying_bytes;
                 if is_whole || !conn.is_alive() {

@@ -81,18 +81,16 @@ pub(crate) enum Flag {
     Http10 = 1 << 9,
     /// The request was HEAD: the response has no body.
     HeadOnly = 1 << 10,
-    /// `100 Continue` was sent for the request that is arriving.
-    Continued = 1 << 11,
     /// Shutdown was submitted.
-    Shut = 1 << 12,
+    Shut = 1 << 11,
     /// The service knows this connection as a pipe and must be told of its end.
-    Piped = 1 << 13,
+    Piped = 1 << 12,
     /// `send_due` is in the wheel's care.
-    Watched = 1 << 14,
+    Watched = 1 << 13,
     /// The peer's FIN on a pipe was told to the service.
-    EofTold = 1 << 15,
+    EofTold = 1 << 14,
     /// Accepted only to be told that there is no room; not counted among the active.
-    Refused = 1 << 16,
+    Refused = 1 << 15,
 }
 
 impl Flags {
@@ -170,8 +168,6 @@ pub(crate) struct WebSocket {
     pub decoder: ws::Decoder,
     /// Pings sent since the peer was last heard.
     pub unanswered_pings: u8,
-    /// Our close frame is queued or sent.
-    pub close_sent: bool,
     /// When the peer was last heard.
     pub heard_at: Millis,
 }

@@ -47,7 +47,8 @@ impl Conns {
         {
             let buffer = std::mem::take(&mut conn.out);
             let bytes = buffer.len() as u64;
-            let patience_ms = self.limits.send_stall_ms.saturating_add(bytes / SEND_BYTES_PER_MS_MIN);
+            let patience_ms =
+                self.limits.send_stall_ms.saturating_add(bytes / SEND_BYTES_PER_MS_MIN);
             conn.flying_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
             conn.sent_bytes = 0;
             conn.send_due = self.now.saturating_add(patience_ms);

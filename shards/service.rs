@@ -1,0 +1,34 @@
+//! The seam between the connection layer and what is served over it. The MCP engine implements it; the
+//! loop's own tests use a small echo service.
+
+use erlmcp_protocol::http::Head;
+
+use crate::engine::EngineMail;
+use crate::io::ConnId;
+use crate::net::{Exchange, Net, PipeKind, TimerKey};
+
+/// What a shard serves. Called from the shard's thread only; must not block.
+pub trait Service {
+    /// A whole HTTP request.
+    fn handle_request<N: Net>(&mut self, net: &mut N, to: Exchange, head: &Head<'_>, body: &[u8]);
+    /// The peer left before this exchange's response ended.
+    fn handle_gone<N: Net>(&mut self, net: &mut N, to: Exchange);
+    /// A message pipe opened.
+    fn handle_pipe_open<N: Net>(&mut self, net: &mut N, conn: ConnId, kind: PipeKind);
+    /// One message of a pipe.
+    fn handle_pipe_message<N: Net>(&mut self, net: &mut N, conn: ConnId, message: &[u8]);
+    /// A line longer than the limit was dropped.
+    fn handle_pipe_oversize<N: Net>(&mut self, net: &mut N, conn: ConnId);
+    /// The peer sent FIN: finish what is in flight, then [`Net::pipe_close`].
+    fn handle_pipe_eof<N: Net>(&mut self, net: &mut N, conn: ConnId);
+    /// The pipe is gone for good.
+    fn handle_pipe_closed<N: Net>(&mut self, net: &mut N, conn: ConnId);
+    /// Mail for the service.
+    fn handle_mail<N: Net>(&mut self, net: &mut N, mail: EngineMail);
+    /// A timer asked for with [`Net::timer`].
+    fn handle_timer<N: Net>(&mut self, net: &mut N, key: TimerKey);
+    /// End streams, refuse new work.
+    fn handle_drain<N: Net>(&mut self, net: &mut N);
+    /// No call is in flight.
+    fn is_idle(&self) -> bool;
+}
