@@ -7,6 +7,7 @@ pub mod bells;
 mod buffers;
 pub mod listen;
 pub mod probe;
+pub mod sim;
 pub mod uring;
 
 /// Milliseconds of a monotonic clock.
