@@ -20,12 +20,13 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serve import ROOT, Server, ServerError
+from serve import ROOT, Server, ServerError, end_on_sigterm
 
 SUITE_TIMEOUT_S = 420
 REQUIRED = {"2025-11-25": 30, "2026-07-28": 37}
@@ -117,7 +118,7 @@ def run_revision(suite: Suite, revision: str, options: argparse.Namespace) -> tu
     required, unscored = suite.required(revision)
     extra = EXTRA[revision]
     output = options.output / revision
-    subprocess.run(["rm", "-rf", str(output)], check=True)
+    shutil.rmtree(output, ignore_errors=True)
     with Server("everything", options.binary, options.output / f"server-{revision}.log") as server:
         status, text = suite.run(revision, server.environment["MCP_HTTP_URL"], output)
     ran = RUNNING.findall(text)
@@ -161,6 +162,7 @@ def main() -> int:
     parser.add_argument("--allow-warnings", action="store_true")
     parser.add_argument("--output", type=Path, default=ROOT / ".cache" / "conformance")
     options = parser.parse_args()
+    end_on_sigterm()
     passed = failed = 0
     for revision in [options.only] if options.only else sorted(REQUIRED):
         try:

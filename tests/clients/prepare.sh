@@ -23,7 +23,7 @@ say() { printf 'prepare: %s\n' "$*" >&2; }
 persist() {
     local attempt
     for attempt in 1 2 3; do
-        if timeout 300 "$@" >&2; then return 0; fi
+        if timeout --foreground 300 "$@" >&2; then return 0; fi
         say "attempt $attempt failed: $*"
         sleep $((attempt * 3))
     done

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run a command against a freshly started erlmcp-shard, then end the server.
 
-usage: serve.py [--catalog demo|everything|FILE] [--binary PATH] [--log FILE] -- COMMAND [ARG]...
+usage: serve.py [--catalog demo|everything|FILE] [--binary PATH] [--log FILE] [--timeout S] -- COMMAND [ARG]...
 
 Starts the built binary on two shards with port 0 everywhere, waits for its `ready` line, runs COMMAND with
 
@@ -10,8 +10,9 @@ Starts the built binary on two shards with port 0 everywhere, waits for its `rea
     MCP_BINARY     the binary, for clients that start one of their own over stdio
     MCP_CATALOG    the catalog it serves
 
-and ends the server by its process id. Exit status: the command's; 70 if the server did not start, died early, or did not
-end cleanly within ten seconds of SIGTERM. Needs nothing but Python's standard library.
+and ends the server by its process id. Exit status: the command's; 124 if it took longer than --timeout (420 s); 70 if the
+server did not start, died early, or did not end cleanly within ten seconds of SIGTERM. Ended by SIGTERM itself, it still
+ends what it started. Needs nothing but Python's standard library.
 """
 
 import argparse
@@ -27,11 +28,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 30
 END_TIMEOUT_S = 10
+COMMAND_TIMEOUT_S = 420
 LISTENING = re.compile(r"^listening (http|tcp|admin) (\S+:\d+)\s*$")
 
 
 class ServerError(Exception):
     """The server did not start, died, or did not end when asked to."""
+
+
+def end_on_sigterm() -> None:
+    """Make SIGTERM an exception, so that every `with Server` ends its server on the way out."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def built_binary() -> Path:
@@ -140,14 +147,20 @@ def main() -> int:
     parser.add_argument("--catalog", default="demo")
     parser.add_argument("--binary", type=Path)
     parser.add_argument("--log", type=Path, help="write what the server printed to this file")
+    parser.add_argument("--timeout", type=float, default=COMMAND_TIMEOUT_S)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         parser.error("no COMMAND given")
+    end_on_sigterm()
     try:
         with Server(options.catalog, options.binary, options.log) as server:
-            return subprocess.run(command, env={**os.environ, **server.environment}, check=False).returncode
+            environment = {**os.environ, **server.environment}
+            return subprocess.run(command, env=environment, timeout=options.timeout, check=False).returncode
+    except subprocess.TimeoutExpired:
+        print(f"serve.py: not done after {options.timeout} s: {' '.join(command)}", file=sys.stderr)
+        return 124
     except ServerError as error:
         print(f"serve.py: {error}", file=sys.stderr)
         return 70
