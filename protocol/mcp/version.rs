@@ -45,6 +45,11 @@ impl Version {
         }
     }
 
+    /// What `initialize` answers: the version asked for if it is a legacy one we serve, else the newest that is.
+    pub fn negotiate(requested: &str) -> Version {
+        Self::parse(requested).filter(|version| !version.is_modern()).unwrap_or(Self::NEWEST_LEGACY)
+    }
+
     /// Whether requests of this revision carry their metadata themselves (no handshake).
     pub const fn is_modern(self) -> bool {
         matches!(self, Version::V2026_07_28)

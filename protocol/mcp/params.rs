@@ -1,0 +1,249 @@
+//! The params of every method in one pass: what is named below is picked out, the rest is ignored.
+//!
+//! Nothing is refused here because a *type* is wrong: `level: 5` is an unknown member to `tools/list` and
+//! invalid to `logging/setLevel`. So a wrong type is marked, and told by whoever asks for the key.
+
+use std::borrow::Cow;
+
+use super::{Meta, RpcError, errors};
+use crate::jsonrpc::{Id, Kind, Raw};
+
+/// Members of params that some method reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // `as_str` is the name on the wire.
+pub enum Key {
+    Meta,
+    Name,
+    Uri,
+    Arguments,
+    Cursor,
+    InputResponses,
+    RequestState,
+    TaskId,
+    Level,
+    RequestId,
+    Reason,
+    Ref,
+    Argument,
+    Context,
+    Notifications,
+    ProtocolVersion,
+    Capabilities,
+    ClientInfo,
+}
+
+impl Key {
+    fn parse(name: &str) -> Option<Key> {
+        Some(match name {
+            "_meta" => Key::Meta,
+            "name" => Key::Name,
+            "uri" => Key::Uri,
+            "arguments" => Key::Arguments,
+            "cursor" => Key::Cursor,
+            "inputResponses" => Key::InputResponses,
+            "requestState" => Key::RequestState,
+            "taskId" => Key::TaskId,
+            "level" => Key::Level,
+            "requestId" => Key::RequestId,
+            "reason" => Key::Reason,
+            "ref" => Key::Ref,
+            "argument" => Key::Argument,
+            "context" => Key::Context,
+            "notifications" => Key::Notifications,
+            "protocolVersion" => Key::ProtocolVersion,
+            "capabilities" => Key::Capabilities,
+            "clientInfo" => Key::ClientInfo,
+            _ => return None,
+        })
+    }
+
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Key::Meta => "_meta",
+            Key::Name => "name",
+            Key::Uri => "uri",
+            Key::Arguments => "arguments",
+            Key::Cursor => "cursor",
+            Key::InputResponses => "inputResponses",
+            Key::RequestState => "requestState",
+            Key::TaskId => "taskId",
+            Key::Level => "level",
+            Key::RequestId => "requestId",
+            Key::Reason => "reason",
+            Key::Ref => "ref",
+            Key::Argument => "argument",
+            Key::Context => "context",
+            Key::Notifications => "notifications",
+            Key::ProtocolVersion => "protocolVersion",
+            Key::Capabilities => "capabilities",
+            Key::ClientInfo => "clientInfo",
+        }
+    }
+
+    /// What its value must be, as an error says it.
+    const fn shape(self) -> &'static str {
+        match self {
+            Key::RequestId => "a string or an integer",
+            Key::Meta
+            | Key::Arguments
+            | Key::InputResponses
+            | Key::Ref
+            | Key::Argument
+            | Key::Context
+            | Key::Notifications
+            | Key::Capabilities
+            | Key::ClientInfo => "an object",
+            _ => "a string",
+        }
+    }
+}
+
+/// A set of [`Key`]s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Keys(u32);
+
+impl Keys {
+    fn insert(&mut self, key: Key) -> bool {
+        let before = self.0;
+        self.0 |= 1 << key as u32;
+        before != self.0
+    }
+
+    fn contains(self, key: Key) -> bool {
+        self.0 & 1 << key as u32 != 0
+    }
+}
+
+/// The params of a message. A field is `None` if its key is absent or of the wrong type ([`Params::check`]).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Params<'b> {
+    /// `_meta`.
+    pub meta: Meta<'b>,
+    /// `name`.
+    pub name: Option<Cow<'b, str>>,
+    /// `uri`.
+    pub uri: Option<Cow<'b, str>>,
+    /// `arguments`, an object.
+    pub arguments: Option<Raw<'b>>,
+    /// `cursor`.
+    pub cursor: Option<Cow<'b, str>>,
+    /// `inputResponses`, an object.
+    pub input_responses: Option<Raw<'b>>,
+    /// `requestState`.
+    pub request_state: Option<Cow<'b, str>>,
+    /// `taskId`.
+    pub task_id: Option<Cow<'b, str>>,
+    /// `level`.
+    pub level: Option<Cow<'b, str>>,
+    /// `requestId` of `notifications/cancelled`.
+    pub request_id: Option<Id<'b>>,
+    /// `reason` of `notifications/cancelled`.
+    pub reason: Option<Cow<'b, str>>,
+    /// `ref` of `completion/complete`, an object.
+    pub reference: Option<Raw<'b>>,
+    /// `argument` of `completion/complete`, an object.
+    pub argument: Option<Raw<'b>>,
+    /// `context` of `completion/complete`, an object.
+    pub context: Option<Raw<'b>>,
+    /// `notifications` of `subscriptions/listen`, an object.
+    pub notifications: Option<Raw<'b>>,
+    /// `protocolVersion` of `initialize`.
+    pub protocol_version: Option<Cow<'b, str>>,
+    /// `capabilities` of `initialize`, an object.
+    pub capabilities: Option<Raw<'b>>,
+    /// `clientInfo` of `initialize`, an object.
+    pub client_info: Option<Raw<'b>>,
+    wrong: Keys,
+}
+
+/// Reads params. The only errors: a known key stands twice, or params are no object.
+pub fn parse_params(raw: Option<Raw<'_>>) -> Result<Params<'_>, RpcError> {
+    let mut params = Params::default();
+    let Some(raw) = raw else { return Ok(params) };
+    if raw.kind() != Kind::Object {
+        return Err(errors::invalid_params("params must be an object"));
+    }
+    let mut seen = Keys::default();
+    for (name, value) in raw.members() {
+        let Some(key) = Key::parse(&name) else { continue };
+        if !seen.insert(key) {
+            return Err(errors::invalid_params(format!("params.{} stands twice", key.as_str())));
+        }
+        if !params.set(key, value)? {
+            params.wrong.insert(key);
+        }
+    }
+    Ok(params)
+}
+
+impl<'b> Params<'b> {
+    /// Whether the value was of the right type.
+    fn set(&mut self, key: Key, value: Raw<'b>) -> Result<bool, RpcError> {
+        let text = match key {
+            Key::Name => &mut self.name,
+            Key::Uri => &mut self.uri,
+            Key::Cursor => &mut self.cursor,
+            Key::RequestState => &mut self.request_state,
+            Key::TaskId => &mut self.task_id,
+            Key::Level => &mut self.level,
+            Key::Reason => &mut self.reason,
+            Key::ProtocolVersion => &mut self.protocol_version,
+            _ => return self.set_other(key, value),
+        };
+        *text = value.as_str();
+        Ok(text.is_some())
+    }
+
+    fn set_other(&mut self, key: Key, value: Raw<'b>) -> Result<bool, RpcError> {
+        let object = match key {
+            Key::RequestId => {
+                self.request_id = Id::from_raw(value);
+                return Ok(self.request_id.is_some());
+            }
+            Key::Meta if value.kind() == Kind::Object => {
+                self.meta = Meta::parse(value)?;
+                return Ok(true);
+            }
+            Key::Arguments => &mut self.arguments,
+            Key::InputResponses => &mut self.input_responses,
+            Key::Ref => &mut self.reference,
+            Key::Argument => &mut self.argument,
+            Key::Context => &mut self.context,
+            Key::Notifications => &mut self.notifications,
+            Key::Capabilities => &mut self.capabilities,
+            Key::ClientInfo => &mut self.client_info,
+            _ => return Ok(false),
+        };
+        *object = Some(value).filter(|value| value.kind() == Kind::Object);
+        Ok(object.is_some())
+    }
+
+    /// -32602 naming the key, if it was there with a wrong type.
+    pub fn check(&self, key: Key) -> Result<(), RpcError> {
+        if self.wrong.contains(key) {
+            let (name, shape) = (key.as_str(), key.shape());
+            return Err(errors::invalid_params(format!("params.{name} must be {shape}")));
+        }
+        Ok(())
+    }
+
+    /// The value of a field that must be there, else -32602 naming its key:
+    /// `params.require(Key::Name, &params.name)?`.
+    pub fn require<'p, T>(&self, key: Key, field: &'p Option<T>) -> Result<&'p T, RpcError> {
+        self.check(key)?;
+        field
+            .as_ref()
+            .ok_or_else(|| errors::invalid_params(format!("Missing params.{}", key.as_str())))
+    }
+
+    /// The value of a field that may be absent, but must not be of a wrong type.
+    pub fn optional<'p, T>(
+        &self,
+        key: Key,
+        field: &'p Option<T>,
+    ) -> Result<Option<&'p T>, RpcError> {
+        self.check(key)?;
+        Ok(field.as_ref())
+    }
+}

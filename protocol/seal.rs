@@ -1,1 +1,0 @@
-//! Sealed tokens: session ids, request states, cursors.
