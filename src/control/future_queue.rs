@@ -2,11 +2,16 @@
 //!
 //! Invariants: at most [`FUTURES_MAX`] futures are queued or running, so memory is bounded whatever handlers
 //! do; at most one wake is on its way (the waker is taken, not cloned), because glommio counts the wakers of a
-//! task in 16 bits and panics in the *waking* thread when they overflow. That thread may be a shard.
+//! task in 16 bits and panics in the *waking* thread when they overflow. That thread may be a shard; what runs
+//! can be dropped: glommio forgets waiting tasks when an executor ends and never drops them, so their sockets
+//! and replies would stay open. Hence the table of [`Slot`]s, emptied before the executor ends.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -51,6 +56,10 @@ impl FutureQueue {
             Ok(()) => {
                 // Now the queued job holds the place; `run` takes it over.
                 std::mem::forget(place);
+                if self.closed.load(Ordering::Acquire) {
+                    // Closed since the look above: nobody will start it, so nobody may wait for it.
+                    self.drop_queued();
+                }
                 self.wake();
                 Ok(())
             }
@@ -68,14 +77,27 @@ impl FutureQueue {
     pub async fn run(&self) {
         loop {
             match poll_fn(|context| self.poll_next(context)).await {
-                Next::Closed => return,
+                Next::Closed => {
+                    self.drop_queued();
+                    let slots = RUNNING.with_borrow_mut(std::mem::take);
+                    for slot in slots.into_values() {
+                        // Out of the cell before it is dropped: its drop may run anything.
+                        let future = slot.borrow_mut().take();
+                        drop(future);
+                    }
+                    // The kernel hears of cancelled reads and accepts in the next round.
+                    glommio::executor().yield_task_queue_now().await;
+                    return;
+                }
                 Next::Jobs(jobs) => {
                     for job in jobs {
                         let place = Place { live: self.live.clone() };
                         // A job that panics while it makes its future is as dead as one whose future panics.
                         if let Ok(future) = catch_unwind(AssertUnwindSafe(job)) {
-                            let guarded = Guarded { future, _place: place };
-                            glommio::spawn_local(guarded).detach();
+                            spawn(Box::pin(async move {
+                                let _place = place;
+                                future.await;
+                            }));
                         }
                     }
                     glommio::executor().yield_task_queue_now().await;
@@ -99,6 +121,10 @@ impl FutureQueue {
         }
         let jobs: Vec<FutureJob> = self.jobs.1.try_iter().take(START_BUDGET).collect();
         (!jobs.is_empty()).then_some(Next::Jobs(jobs))
+    }
+
+    fn drop_queued(&self) {
+        self.jobs.1.try_iter().for_each(drop);
     }
 
     fn wake(&self) {
@@ -137,20 +163,44 @@ impl Drop for Place {
     }
 }
 
-/// A handler's future whose panic ends it and nothing else: glommio would unwind through the executor.
+/// Where a running future lies; empty once it ended or was dropped.
+type Slot = Rc<RefCell<Option<LocalFuture>>>;
+
+thread_local! {
+    /// What runs on this thread's executor.
+    static RUNNING: RefCell<HashMap<u64, Slot>> = RefCell::default();
+    static NEXT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Runs a future on this thread's executor until it ends or the executor does.
+pub fn spawn(future: LocalFuture) {
+    let number = NEXT.get();
+    NEXT.set(number + 1);
+    let slot: Slot = Rc::new(RefCell::new(Some(future)));
+    RUNNING.with_borrow_mut(|running| running.insert(number, slot.clone()));
+    glommio::spawn_local(Guarded { slot, number }).detach();
+}
+
+/// A future whose panic ends it and nothing else: glommio would unwind through the executor.
 struct Guarded {
-    future: LocalFuture,
-    _place: Place,
+    slot: Slot,
+    number: u64,
 }
 
 impl Future for Guarded {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let future = &mut self.future;
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(poll) => poll,
-            Err(_) => Poll::Ready(()),
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let poll = match self.slot.borrow_mut().as_mut() {
+            Some(future) => catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)))
+                .unwrap_or(Poll::Ready(())),
+            None => Poll::Ready(()),
+        };
+        if poll.is_ready() {
+            RUNNING.with_borrow_mut(|running| running.remove(&self.number));
+            let future = self.slot.borrow_mut().take();
+            drop(future);
         }
+        poll
     }
 }

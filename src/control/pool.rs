@@ -54,7 +54,8 @@ impl Pool {
     }
 
     /// Threads that exist now.
-    pub fn threads(&self) -> usize {
+    #[cfg(test)]
+    fn threads(&self) -> usize {
         self.shared.threads.load(Ordering::Relaxed)
     }
 
@@ -131,7 +132,7 @@ mod tests {
         let (hold, held) = bounded::<()>(0);
         let (done, is_done) = bounded(THREADS_MAX + QUEUE_MAX);
         let mut taken = 0;
-        let mut push = || {
+        let push = || {
             let (held, done) = (held.clone(), done.clone());
             pool.push(Box::new(move || {
                 let _ = held.recv();
