@@ -3,6 +3,13 @@
 //! Invariants: at most one `send` in flight per connection; at most one armed `recv` per connection; a slot
 //! is reused only after [`Completion::Closed`]; a completion may be late (its generation is old): count, drop.
 
+pub mod bells;
+mod buffers;
+pub mod listen;
+pub mod probe;
+pub mod sim;
+pub mod uring;
+
 /// Milliseconds of a monotonic clock.
 pub type Millis = u64;
 
@@ -130,4 +137,6 @@ pub trait Io {
     fn turn(&mut self, wait: Option<Millis>, out: &mut Vec<Completion>);
     /// How many direct descriptors this ring can hold.
     fn capacity(&self) -> u32;
+    /// Appends what the ring counted, as (name, value), for a snapshot.
+    fn health(&self, _out: &mut Vec<(&'static str, u64)>) {}
 }
