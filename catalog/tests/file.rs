@@ -192,7 +192,7 @@ role = "system"
         r#"
 c.toml:3: tool.name: must be a string, not an integer
 c.toml:4: tool.exec: must be an array of strings, not a string
-c.toml:8: tool.exec: must be an array of strings, not an array
+c.toml:8: tool.exec: must hold strings, not an integer
 c.toml:9: tool.timeout_ms: must be from 1 to 3600000
 c.toml:10: tool.output_bytes_max: must be a whole number, not a string
 c.toml:11: tool.concurrency_max: must be from 1 to 10000
