@@ -1,6 +1,7 @@
 //! The fuzz functions on stable Rust: the committed corpus, and seeded mutations of it.
 //!
-//! `cargo +nightly fuzz run http_request` in `protocol/fuzz` explores further; what it finds joins the corpus.
+//! `cargo +nightly fuzz run http_request` in `protocol/fuzz` explores further; what it finds joins
+//! the corpus.
 
 use std::path::Path;
 
@@ -62,7 +63,8 @@ fn named(what: &str, check: impl FnOnce()) {
     check();
 }
 
-/// Up to four edits: flip, replace, drop or double a stretch, insert a word, splice with another input.
+/// Up to four edits: flip, replace, drop or double a stretch, insert a word, splice with another
+/// input.
 fn mutate(data: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     let mut out = data.to_vec();
     for _ in 0..=random.below(4) {
