@@ -1,7 +1,7 @@
 //! From the bytes of a whole head to a [`Head`] and the framing of the body that follows it.
 //!
 //! httparse splits lines into tokens and refuses control characters; everything that decides where
-//! one request ends and the next begins (RFC 9112 §6.3, §11.2) is decided here, and never guessed.
+//! one request ends and the next begins (RFC 9112 §6.3, §11.2) is decided here, never guessed.
 
 use std::mem::MaybeUninit;
 

@@ -135,9 +135,9 @@ impl RequestReader {
         }
     }
 
-    /// After `Partial`: the length to which the caller may truncate its buffer before it appends
-    /// more, if consumed chunk framing lies behind it. A caller that truncates never holds more
-    /// than a head and a body of the largest allowed size; one that does not holds the framing too.
+    /// After `Partial`: if `Some`, truncate the buffer to this length before appending more; what
+    /// is dropped is chunk framing that was already read. Who does so never holds more than a head
+    /// and a body of the largest allowed size; who never calls this holds the framing too.
     pub fn reclaim(&mut self) -> Option<usize> {
         match &mut self.stage {
             Stage::Chunked { head_end, chunks } => {
@@ -148,8 +148,7 @@ impl RequestReader {
         }
     }
 
-    /// The head is whole: the body may be here too, which is the common case and needs no memory of
-    /// it.
+    /// The head is whole. The body may be here too: the common case, and nothing is remembered.
     fn start_body<'b>(
         &mut self,
         input: &'b mut [u8],
