@@ -51,6 +51,11 @@ impl LineReader {
         }
     }
 
+    /// Whether the rest of a line that was too long is still to be skipped.
+    pub fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
     /// `rest` holds no line end and begins at `start`.
     fn partial<'b>(&mut self, rest: &[u8], start: usize, line_bytes_max: usize) -> Line<'b> {
         if self.skipping {
