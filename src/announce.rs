@@ -54,6 +54,8 @@ fn insist(
         })
     }));
     if queued.is_err() {
-        log::error!("shard {shard} was not told of a change of the catalog: too much work is queued");
+        log::error!(
+            "shard {shard} was not told of a change of the catalog: too much work is queued"
+        );
     }
 }

@@ -22,8 +22,9 @@ pub fn status(args: &StatusArgs) -> Result<(), String> {
         let text = if args.json {
             body + "\n"
         } else {
-            let view: StatusView = serde_json::from_str(&body)
-                .map_err(|err| format!("{} does not answer like this version: {err}", args.admin))?;
+            let view: StatusView = serde_json::from_str(&body).map_err(|err| {
+                format!("{} does not answer like this version: {err}", args.admin)
+            })?;
             table(&view, args.shards)
         };
         let mut stdout = io::stdout().lock();
@@ -51,8 +52,9 @@ pub fn drain(args: &DrainArgs) -> Result<(), String> {
 
 /// One request, one answer; anything but success is an error that says so.
 fn request(admin: &str, method: &str, path: &str) -> Result<String, String> {
-    let answer = exchange(admin, method, path)
-        .map_err(|err| format!("cannot reach a server at {admin}: {err}. Is it running? See --admin"))?;
+    let answer = exchange(admin, method, path).map_err(|err| {
+        format!("cannot reach a server at {admin}: {err}. Is it running? See --admin")
+    })?;
     let text = String::from_utf8_lossy(&answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         return Err(format!("{admin} does not speak HTTP"));

@@ -39,8 +39,8 @@ pub fn tell_capacity(fleet: &Fleet, patience: Duration) {
     let shards = fleet.snapshots(patience);
     let total: u64 = shards.iter().map(|shard| u64::from(shard.capacity)).sum();
     log::info!(
-        "room for {total} connections: {} shards with rings of {} descriptors. For more: raise \
-         LimitNOFILE, or --shards-per-core (each ring has a table of its own)",
+        "room for {total} connections (shards: {}, descriptors of each ring: {}). For more: raise \
+         LimitNOFILE, or --shards-per-core, because each ring has a table of its own",
         shards.len(),
         fleet.ring_capacity()
     );

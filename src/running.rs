@@ -194,7 +194,9 @@ impl Running {
                     return None;
                 }
                 Ok(Event::FleetEnded(Err(panicked))) => {
-                    log::error!("{panicked}; the whole server stops, because half of one looks healthy");
+                    log::error!(
+                        "{panicked}; the whole server stops, because half of one looks healthy"
+                    );
                     return Some(Exit::ShardDied);
                 }
                 // Nobody told the shards to leave.

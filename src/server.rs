@@ -172,7 +172,8 @@ impl Server {
         let addresses = running.addresses();
         if is_stdio {
             // stdout belongs to the client.
-            log::info!("{}", addresses.lines().join(", "));
+            let lines = addresses.lines();
+            log::info!("serving stdin and stdout {}", lines.join(", "));
         } else {
             use std::io::Write;
             let mut stdout = io::stdout().lock();
@@ -203,7 +204,9 @@ impl Server {
         let catalog = catalog.into_handle();
         let fleet = start_shards(&config, places, access.clone(), &catalog, control.runner())?;
         announce::connect(&catalog, fleet.posts().clone(), control.runner());
-        host::tell_capacity(&fleet, SNAPSHOT_PATIENCE);
+        if !config.server.stdio {
+            host::tell_capacity(&fleet, SNAPSHOT_PATIENCE);
+        }
 
         let (events, on_event) = crossbeam_channel::unbounded();
         let admin_address = match admin {
@@ -227,7 +230,15 @@ impl Server {
             stdio::serve(&fleet, move || drop(events.send(Event::StdioClosed)))
                 .map_err(BootError::Stdio)?;
         }
-        Ok(Running::new(fleet, control, catalog, catalog_file, admin_address, &config, (events, on_event)))
+        Ok(Running::new(
+            fleet,
+            control,
+            catalog,
+            catalog_file,
+            admin_address,
+            &config,
+            (events, on_event),
+        ))
     }
 }
 
@@ -244,7 +255,12 @@ fn places(config: &Config, online: &[usize]) -> Vec<ShardPlace> {
 fn access(config: &Config) -> Result<Arc<Access>, BootError> {
     let server = &config.server;
     let access = Access::new(&server.allow_origin, &server.allow_host).map_err(|why| {
-        BootError::Config(vec![Problem { file: None, line: None, key: String::new(), message: why }])
+        BootError::Config(vec![Problem {
+            file: None,
+            line: None,
+            key: String::new(),
+            message: why,
+        }])
     })?;
     Ok(Arc::new(access))
 }
