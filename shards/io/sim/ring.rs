@@ -172,7 +172,8 @@ impl SimIo {
             if self.listeners[index].stopping {
                 return end(self, libc::ECANCELED);
             }
-            let waiting = !world.shards[usize::from(self.shard)].listeners[index].waiting.is_empty();
+            let waiting =
+                !world.shards[usize::from(self.shard)].listeners[index].waiting.is_empty();
             if !waiting || world.stalls() {
                 return;
             }
@@ -223,7 +224,9 @@ impl SimIo {
     fn run_recv(&mut self, world: &mut World, slot: u32, out: &mut Vec<Completion>) {
         loop {
             let Some(open) = &self.slots[slot as usize].open else { return };
-            let Some(generation) = open.generation.filter(|_| open.recv != Recv::Idle) else { return };
+            let Some(generation) = open.generation.filter(|_| open.recv != Recv::Idle) else {
+                return;
+            };
             let (id, wire) = (ConnId { slot, generation }, open.wire);
             let cancelling = open.recv == Recv::Cancelling;
             let mut end = |io: &mut Self, why| {
@@ -367,7 +370,8 @@ impl Io for SimIo {
     }
 
     fn accept_stop(&mut self, listener: ListenerIndex) {
-        self.listeners[usize::from(listener)].stopping = true;
+        let state = &mut self.listeners[usize::from(listener)];
+        state.stopping = state.armed;
     }
 
     fn listener_close(&mut self, listener: ListenerIndex) {
@@ -445,7 +449,7 @@ impl Io for SimIo {
         let kept = self.lent.iter().filter(|lent| **lent).count();
         let ghosts = |late: &&Completion| matches!(late, Completion::Received { .. });
         let held = self.late.iter().filter(ghosts).count();
-        self.require(kept == held, format_args!("{} chunks were not recycled", kept - held));
+        self.require(kept == held, format_args!("{kept} chunks are lent, {held} expected"));
 
         let shared = self.world.clone();
         let mut world = lock(&shared);
