@@ -16,6 +16,10 @@ pub fn apply_file(config: &mut Config, path: &Path, text: &str) -> Vec<Problem> 
     for error in &errors {
         source.problem(error.span().unwrap_or(0..0), "", error.message());
     }
+    if !errors.is_empty() {
+        // What the parser guessed behind a syntax error would only add noise.
+        return source.finish();
+    }
     let mut whole = Section::new(&mut source, "", root.get_ref());
     let server = whole.table("server");
     let limits = whole.table("limits");
@@ -40,10 +44,7 @@ pub fn apply_file(config: &mut Config, path: &Path, text: &str) -> Vec<Problem> 
     if let Some(table) = catalog {
         read_catalog(whole.source(), table, path, &mut config.catalog);
     }
-    // A file that is not TOML has no reliable keys: then only the syntax errors help.
-    if errors.is_empty() {
-        whole.finish();
-    }
+    whole.finish();
     source.finish()
 }
 
