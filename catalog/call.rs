@@ -5,7 +5,6 @@
 //! `blocking` and `future` handlers are made of exactly that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use erlmcp_protocol::mcp::{
     ClientCapabilities, InputRequest, InputResponses, LogLevel, PromptResult, ResourceContents,
@@ -14,10 +13,11 @@ use erlmcp_protocol::mcp::{
 use serde_json::Value;
 
 use crate::Handle;
+use crate::reply::{Kind, Reply};
 use crate::runner::Runner;
 
 /// What a handler returns.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Step {
     /// Finished.
     Done(Outcome),
@@ -30,7 +30,7 @@ pub enum Step {
 }
 
 /// A finished call.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Outcome {
     /// Of `tools/call`.
     Tool(ToolResult),
@@ -41,7 +41,7 @@ pub enum Outcome {
 }
 
 /// One round of questions to the client (digest c.11).
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct NeedInput {
     /// What is asked; may be empty if `state` is given (ask the client to retry).
     pub requests: Vec<InputRequest>,
@@ -50,7 +50,7 @@ pub struct NeedInput {
 }
 
 /// Something that happens while a call runs.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum CallEvent {
     /// Progress for the request's token, if it had one.
     Progress {
@@ -98,18 +98,38 @@ pub enum Change {
 /// Where the events of a deferred call go. Implemented by the shard: a bounded channel and a doorbell.
 pub trait ReplySink: Send + Sync {
     /// Hands over one event; callable from any thread, never blocks. `false` when it could not be taken.
+    /// A [`CallEvent::Step`] must always find room (reserve it when the sink is made): it comes once, last.
     fn send(&self, event: CallEvent) -> bool;
+
+    /// Whether the caller has gone or cancelled.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
-/// Makes the sink of a deferred call; most calls never need one.
-pub type Defer<'c> = &'c dyn Fn() -> Arc<dyn ReplySink>;
+/// Makes the sink of a deferred call. Most calls never need one, so that it costs them nothing.
+pub trait MakeSink: Send + Sync {
+    /// The sink for the call with this ticket. The shard chose the ticket when it made the [`Call`].
+    fn sink(&self, ticket: u64) -> Arc<dyn ReplySink>;
+}
+
+/// What all calls of one shard have in common. One per shard: its reference count is touched by every call,
+/// and a count shared between cores would be paid for by all of them.
+pub struct Context {
+    /// The running catalog.
+    pub catalog: Handle,
+    /// Who runs slow work.
+    pub runner: Arc<dyn Runner>,
+    /// Where deferred calls answer.
+    pub sinks: Arc<dyn MakeSink>,
+}
 
 /// One call of a handler. Owned, so that it can travel to another thread (see [`Call::detach`]).
 pub struct Call {
     /// The tool's or prompt's name, or the resource's URI.
-    pub name: String,
+    pub name: Arc<str>,
     /// Arguments, already valid against the input schema (tools); strings by name (prompts); template
-    /// variables (resources).
+    /// variables (resources). A typed handler has moved them out.
     pub arguments: Value,
     /// Responses of the client to the last [`NeedInput`]; empty on the first round.
     pub responses: InputResponses,
@@ -119,22 +139,51 @@ pub struct Call {
     pub version: Version,
     /// What this client can do.
     pub client: ClientCapabilities,
-    /// Events of an inline call, in order; the shard takes them after the step.
+    /// Events of an inline call, in order; the shard takes them after the step and before its answer.
     pub events: Vec<CallEvent>,
-    /// Where events go once the call was deferred.
-    pub(crate) sink: Option<Arc<dyn ReplySink>>,
-    /// Set when the caller has gone or cancelled.
-    pub(crate) cancelled: Option<Arc<AtomicBool>>,
-    /// The running catalog, to change it.
-    pub(crate) catalog: Handle,
-    /// Who runs slow work.
-    pub(crate) runner: Arc<dyn Runner>,
+    context: Arc<Context>,
+    ticket: u64,
+    /// Made when the call is deferred.
+    sink: Option<Arc<dyn ReplySink>>,
+    /// Whether events go to the sink (this call left its shard) or to `events`.
+    detached: bool,
 }
 
 impl Call {
-    /// Whether the caller has gone or cancelled; long work should look now and then.
+    /// A first-round call. `ticket` is given back to [`MakeSink::sink`] should the handler defer its answer.
+    pub fn new(
+        context: Arc<Context>,
+        ticket: u64,
+        name: impl Into<Arc<str>>,
+        arguments: Value,
+        version: Version,
+        client: ClientCapabilities,
+    ) -> Call {
+        Call {
+            name: name.into(),
+            arguments,
+            responses: InputResponses::new(),
+            state: None,
+            version,
+            client,
+            events: Vec::new(),
+            context,
+            ticket,
+            sink: None,
+            detached: false,
+        }
+    }
+
+    /// The same call on a later round.
+    pub fn resumed(mut self, responses: InputResponses, state: Option<Value>) -> Call {
+        self.responses = responses;
+        self.state = state;
+        self
+    }
+
+    /// Whether the caller has gone or cancelled; long work should look now and then. Always `false` inline.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
+        self.sink.as_ref().is_some_and(|sink| sink.is_cancelled())
     }
 
     /// Reports progress (only sent if the request carried a progress token).
@@ -155,20 +204,55 @@ impl Call {
     /// Hands over one event.
     pub fn emit(&mut self, event: CallEvent) {
         match &self.sink {
-            Some(sink) => {
+            Some(sink) if self.detached => {
                 sink.send(event);
             }
-            None => self.events.push(event),
+            _ => self.events.push(event),
+        }
+    }
+
+    /// Promises an answer from elsewhere: return [`Step::Later`] and complete the reply from any thread.
+    /// Events emitted on this `Call` still go out with the step; later ones through the [`Reply`].
+    /// A reply dropped without an answer becomes an internal error.
+    pub fn defer(&mut self) -> Reply {
+        Reply::new(Arc::clone(self.open_sink()), None)
+    }
+
+    /// The same for work that has still to be queued: dropped before [`Reply::begin`] it answers "busy".
+    pub(crate) fn defer_queued(&mut self, kind: Kind) -> Reply {
+        Reply::new(Arc::clone(self.open_sink()), Some(kind))
+    }
+
+    /// Takes the call out of the shard's hands, so that it can move to another thread. What it emits from
+    /// then on goes to the caller at once. Only meaningful together with [`Call::defer`].
+    pub fn detach(&mut self) -> Call {
+        let sink = Arc::clone(self.open_sink());
+        Call {
+            name: Arc::clone(&self.name),
+            arguments: self.arguments.take(),
+            responses: std::mem::take(&mut self.responses),
+            state: self.state.take(),
+            version: self.version,
+            client: self.client,
+            events: Vec::new(),
+            context: Arc::clone(&self.context),
+            ticket: self.ticket,
+            sink: Some(sink),
+            detached: true,
         }
     }
 
     /// The running catalog, to add or remove tools, resources and prompts.
     pub fn catalog(&self) -> &Handle {
-        &self.catalog
+        &self.context.catalog
     }
 
     /// Who runs slow work.
     pub fn runner(&self) -> &Arc<dyn Runner> {
-        &self.runner
+        &self.context.runner
+    }
+
+    fn open_sink(&mut self) -> &Arc<dyn ReplySink> {
+        self.sink.get_or_insert_with(|| self.context.sinks.sink(self.ticket))
     }
 }

@@ -1,5 +1,283 @@
 //! The MCP engine of one shard: sessions, calls, streams, subscriptions. No socket, no clock: it is fed
 //! requests and messages, and speaks through [`crate::net::Net`].
+//!
+//! The path of a call: `gate` (HTTP status gates) or `pipes` → `modern` or `legacy` (which era's rules) →
+//! `methods` (what was asked) → `calls` (a handler's steps) → `out` (bytes to where the caller waits).
+
+mod answers;
+mod batch;
+mod caller;
+mod calls;
+mod fanout;
+mod gate;
+mod legacy;
+mod listens;
+mod methods;
+mod modern;
+mod out;
+mod pipes;
+mod sessions;
+mod slots;
+mod streams;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use erlmcp_catalog::{Context, Handle, Runner, Snapshot};
+use erlmcp_protocol::http::{Access, Head};
+use erlmcp_protocol::seal::Keyring;
+
+pub use answers::{Answers, Wake};
+pub use out::{Place, ReplyOp};
+use slots::{Key, Slots};
+use streams::ReplayBounds;
+
+use crate::config::Limits;
+use crate::io::{ConnId, Millis};
+use crate::message::Announcement;
+use crate::net::{Exchange, Net, PipeKind, TimerKey};
+use crate::service::Service;
 
 /// What engines say to each other.
-pub enum EngineMail {}
+pub enum EngineMail {
+    /// A request for a session that lives here; the connection is elsewhere.
+    Forward(Box<legacy::Forward>),
+    /// The other shard's answer to a forward, for an exchange of ours.
+    Reply {
+        /// Our exchange.
+        exchange: Exchange,
+        /// What to write.
+        op: ReplyOp,
+    },
+    /// The client of a forwarded exchange has gone.
+    Gone(Place),
+    /// Something changed: tell our subscribers.
+    Announce(Announcement),
+    /// Deferred calls have answered: look into the answers queue.
+    Answers,
+}
+
+/// What every engine of a process has in common.
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// Limits.
+    pub limits: Limits,
+    /// Which origins and hosts may call.
+    pub access: Arc<Access>,
+    /// Seals session ids, states and cursors.
+    pub keys: Arc<Keyring>,
+    /// This node's number.
+    pub node: u16,
+    /// Differs at every boot: ids of an earlier life are unknown, not confused.
+    pub epoch: u32,
+}
+
+/// Which shard an engine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seat {
+    /// Its number.
+    pub shard: u16,
+    /// How many there are.
+    pub shards: u16,
+}
+
+/// Who waits behind an exchange, so that a client's leaving finds them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiter {
+    Call(Key),
+    Listen(Key),
+    /// A GET or request stream of this session.
+    Stream(Key),
+    /// The stream that *is* this HTTP+SSE session.
+    Sse(Key),
+    Batch(Key),
+    /// Another shard serves it.
+    Away(u16),
+}
+
+/// The engine.
+pub struct Engine {
+    seat: Seat,
+    config: Arc<EngineConfig>,
+    bounds: ReplayBounds,
+    snapshot: Arc<Snapshot>,
+    context: Arc<Context>,
+    answers: Arc<Answers>,
+    sessions: sessions::Sessions,
+    calls: Slots<calls::CallRecord>,
+    batches: Slots<batch::Batch>,
+    listens: listens::Listens,
+    pipes: pipes::Pipes,
+    waiters: HashMap<Place, Waiter>,
+    /// Listen streams whose readers do not keep up.
+    lagging: Vec<Key>,
+    /// Reused for every message that is written; grows to the largest and is cut back.
+    scratch: Vec<u8>,
+    draining: bool,
+}
+
+/// A scratch buffer that grew beyond this is given back after use, bytes.
+const SCRATCH_KEPT_BYTES: usize = 256 * 1024;
+
+impl Engine {
+    /// An engine that serves the catalog. `wake` rings this shard's doorbell from any thread.
+    pub fn new(
+        seat: Seat,
+        config: Arc<EngineConfig>,
+        catalog: Handle,
+        runner: Arc<dyn Runner>,
+        wake: Wake,
+    ) -> Self {
+        let limits = &config.limits;
+        let bounds = ReplayBounds {
+            events_max: limits.replay_events_max,
+            bytes_max: limits.replay_bytes_max,
+            ttl_ms: limits.replay_ttl_ms,
+        };
+        let answers = Arc::new(Answers::new(wake));
+        let snapshot = catalog.snapshot();
+        let context = Arc::new(Context { catalog, runner, sinks: answers.clone() });
+        Self {
+            seat,
+            config,
+            bounds,
+            snapshot,
+            context,
+            answers,
+            sessions: Default::default(),
+            calls: Slots::default(),
+            batches: Slots::default(),
+            listens: Default::default(),
+            pipes: Default::default(),
+            waiters: HashMap::new(),
+            lagging: Vec::new(),
+            scratch: Vec::new(),
+            draining: false,
+        }
+    }
+
+    /// An exchange of this shard.
+    fn here(&self, exchange: Exchange) -> Place {
+        Place { shard: self.seat.shard, exchange }
+    }
+
+    /// Takes the scratch buffer, empty.
+    fn take_scratch(&mut self) -> Vec<u8> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch
+    }
+
+    /// Gives it back.
+    fn put_scratch(&mut self, scratch: Vec<u8>) {
+        if scratch.capacity() <= SCRATCH_KEPT_BYTES {
+            self.scratch = scratch;
+        }
+    }
+
+    fn handle_gone_place<N: Net>(&mut self, net: &mut N, place: Place) {
+        match self.waiters.remove(&place) {
+            None => {}
+            Some(Waiter::Call(key)) => self.caller_gone(net, key, place),
+            Some(Waiter::Listen(key)) => {
+                if self.listens.remove(key).is_some() {
+                    out::stream_gone(net);
+                }
+            }
+            Some(Waiter::Stream(session)) => self.stream_gone(net, session, place),
+            Some(Waiter::Sse(session)) => {
+                out::stream_gone(net);
+                self.end_session(net, session);
+            }
+            Some(Waiter::Batch(key)) => {
+                self.batches.remove(key);
+            }
+            Some(Waiter::Away(shard)) => {
+                let mail = crate::message::Mail::Engine(EngineMail::Gone(place));
+                if !net.mail(shard, mail) {
+                    net.counters().error("mail_gone_dropped");
+                }
+            }
+        }
+    }
+}
+
+impl Service for Engine {
+    fn handle_request<N: Net>(&mut self, net: &mut N, to: Exchange, head: &Head<'_>, body: &[u8]) {
+        self.http_request(net, to, head, body);
+    }
+
+    fn handle_gone<N: Net>(&mut self, net: &mut N, to: Exchange) {
+        let place = self.here(to);
+        self.handle_gone_place(net, place);
+    }
+
+    fn handle_pipe_open<N: Net>(&mut self, _net: &mut N, conn: ConnId, kind: PipeKind) {
+        self.pipes.open(conn, kind);
+    }
+
+    fn handle_pipe_message<N: Net>(&mut self, net: &mut N, conn: ConnId, message: &[u8]) {
+        self.pipe_message(net, conn, message);
+    }
+
+    fn handle_pipe_oversize<N: Net>(&mut self, net: &mut N, conn: ConnId) {
+        self.pipe_oversize(net, conn);
+    }
+
+    fn handle_pipe_eof<N: Net>(&mut self, net: &mut N, conn: ConnId) {
+        self.pipe_eof(net, conn);
+    }
+
+    fn handle_pipe_closed<N: Net>(&mut self, net: &mut N, conn: ConnId) {
+        self.pipe_closed(net, conn);
+    }
+
+    fn handle_mail<N: Net>(&mut self, net: &mut N, mail: EngineMail) {
+        match mail {
+            EngineMail::Forward(forward) => self.forwarded(net, *forward),
+            EngineMail::Reply { exchange, op } => {
+                if matches!(op, ReplyOp::Respond { .. } | ReplyOp::End(_)) {
+                    let place = self.here(exchange);
+                    self.waiters.remove(&place);
+                }
+                out::apply(net, exchange, &op);
+            }
+            EngineMail::Gone(place) => self.handle_gone_place(net, place),
+            EngineMail::Announce(announcement) => self.announced(net, &announcement),
+            EngineMail::Answers => {}
+        }
+        self.drain_answers(net);
+    }
+
+    fn handle_timer<N: Net>(&mut self, net: &mut N, key: TimerKey) {
+        match key {
+            TimerKey::Call(slot, generation) => self.call_timer(net, Key { slot, generation }),
+            TimerKey::Session(slot, generation) => {
+                self.session_timer(net, Key { slot, generation })
+            }
+            TimerKey::Sweep => self.sweep_lagging(net),
+        }
+    }
+
+    fn handle_drain<N: Net>(&mut self, net: &mut N) {
+        self.draining = true;
+        for key in self.listens.keys() {
+            self.end_listen(net, key);
+        }
+        for key in self.sessions.keys() {
+            self.drain_session(net, key);
+        }
+        for conn in self.pipes.conns() {
+            self.pipe_settle(net, conn);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.batches.is_empty()
+    }
+}
+
+/// When a call that has not answered gets its SSE response opened, so that keep-alives can flow.
+fn commit_after(limits: &Limits) -> Millis {
+    limits.stream_keepalive_ms
+}

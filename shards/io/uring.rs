@@ -1,0 +1,784 @@
+//! The kernel through one io_uring. Lives: one per shard, built and used on the shard's own thread.
+//!
+//! One of the two files with `unsafe`; the other holds the receive buffers. Everything handed to the kernel
+//! (send buffers, the bell's word, the adoption array) is owned by this value until its completion arrived,
+//! and dropping it cancels whatever is still running before the memory goes.
+//!
+//! Each completion carries `op(8) | generation(24) | slot(32)`. The ring keeps the current generation of each
+//! slot (told by the ids it is called with) and counts and drops what belongs to an earlier one.
+//!
+//! Refused: SQPOLL (worse on shared cores), send(2) beside the ring, skipping the completions of sends,
+//! IORING_OP_SHUTDOWN for ending both directions (the kernel always hands it to a worker thread; cancelling
+//! the receive and the send by their user data costs two cheap entries and close says the rest).
+
+use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::bells::Bells;
+use super::buffers::Buffers;
+use super::{Chunk, Completion, ConnId, Io, ListenerIndex, Millis, RecvEnd};
+
+/// Sizes of one ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UringConfig {
+    /// Submission entries; a power of two. More than fit are submitted in between.
+    pub sq_entries: u32,
+    /// Completion entries; a power of two, at least twice the submissions.
+    pub cq_entries: u32,
+    /// Direct descriptors. At most RLIMIT_NOFILE: the kernel checks that per ring.
+    pub capacity: u32,
+    /// Receive buffers; a power of two up to 32768.
+    pub buffers: u16,
+    /// Size of one receive buffer in bytes. 1024 × 2 KiB stay in the L2 cache; larger falls out.
+    pub buffer_bytes: u32,
+    /// Whether to leave out the submission index array (Linux 6.6); see [`super::probe::Features`].
+    pub no_sqarray: bool,
+}
+
+impl Default for UringConfig {
+    fn default() -> Self {
+        Self {
+            sq_entries: 4096,
+            cq_entries: 16_384,
+            capacity: 16_384,
+            buffers: 1024,
+            buffer_bytes: 2048,
+            no_sqarray: true,
+        }
+    }
+}
+
+/// What a ring did since it was built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RingStats {
+    /// Calls of io_uring_enter, the only syscall of a running ring.
+    pub enters: u64,
+    /// Submissions.
+    pub sqes: u64,
+    /// Completions.
+    pub cqes: u64,
+    /// Times the submission queue was full in the middle of a turn.
+    pub sq_full: u64,
+    /// Receives that ended because the provided buffers had run out.
+    pub enobufs: u64,
+    /// Completions of an earlier generation of their slot.
+    pub late: u64,
+    /// Sends continued because the kernel sent less than asked.
+    pub short_sends: u64,
+    /// Turns that found the completion queue overflown (nothing is lost: the kernel kept them aside).
+    pub cq_overflow: u64,
+    /// Completions the kernel had to drop. Anything but 0 means connections may hang: alarm.
+    pub cq_dropped: u64,
+    /// Doorbells rung through the ring.
+    pub bells_rung: u64,
+    /// Doorbells that needed the eventfd because the ring could not be reached.
+    pub bells_failed: u64,
+    /// Enters that failed for another reason than a timeout or a signal.
+    pub enter_errors: u64,
+}
+
+/// The kernel, one ring's worth of it.
+pub struct Uring {
+    // Dropped first, and by hand: see `Drop`.
+    ring: ManuallyDrop<IoUring>,
+    memory: ManuallyDrop<Memory>,
+    slots: Vec<Slot>,
+    listeners: Vec<Listener>,
+    bells: Arc<Bells>,
+    shard: u16,
+    capacity: u32,
+    /// Completions reaped in the middle of a turn, for its end.
+    stash: Vec<Completion>,
+    adopted: Option<i32>,
+    bell_heard: bool,
+    now: Millis,
+    unix_ms: u64,
+    entropy: Entropy,
+    stats: RingStats,
+    /// The ring belongs to the thread that built it.
+    _thread: PhantomData<*const ()>,
+}
+
+/// Everything the kernel may read or write behind our back.
+struct Memory {
+    buffers: Buffers,
+    sends: Vec<Sending>,
+    free_sends: Vec<u32>,
+    /// The bell's read lands here.
+    bell_word: Box<u64>,
+    /// The kernel reads a descriptor here and writes the slot it chose.
+    adoption: Box<i32>,
+}
+
+struct Sending {
+    buffer: Vec<u8>,
+    from: usize,
+    done: usize,
+}
+
+/// What the ring must know of a slot; 12 bytes each.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    generation: u32,
+    /// Index into the sends plus one; 0 when none is in flight.
+    send: u32,
+    flags: u8,
+}
+
+struct Listener {
+    /// `None` once closed.
+    socket: Option<OwnedFd>,
+    armed: bool,
+}
+
+const RECV_ARMED: u8 = 1;
+/// Both directions are being ended: a short send is not continued.
+const ENDING: u8 = 2;
+const CLOSING: u8 = 4;
+const OPEN: u8 = 8;
+/// Open, and nobody has used it yet: its generation is still the previous one's.
+const FRESH: u8 = 16;
+
+#[repr(u8)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Accept = 1,
+    Recv,
+    Send,
+    Close,
+    Cancel,
+    ShutdownWrite,
+    Adopt,
+    /// MSG_RING as the receiver sees it.
+    Bell,
+    /// MSG_RING as the sender sees it, when it failed.
+    RangBell,
+    /// A foreign thread wrote the eventfd.
+    ForeignBell,
+}
+
+impl Op {
+    const ALL: [Op; 10] = [
+        Op::Accept,
+        Op::Recv,
+        Op::Send,
+        Op::Close,
+        Op::Cancel,
+        Op::ShutdownWrite,
+        Op::Adopt,
+        Op::Bell,
+        Op::RangBell,
+        Op::ForeignBell,
+    ];
+}
+
+const BUFFER_GROUP: u16 = 0;
+const GENERATION_MASK: u32 = (1 << 24) - 1;
+/// One submission sends at most this much; the rest follows like that of a short send.
+const SEND_BYTES_MAX: usize = 1 << 30;
+const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+/// FILES_UPDATE offset that asks the kernel to choose the slots (IORING_FILE_INDEX_ALLOC).
+const FILE_INDEX_ALLOC: i32 = -1;
+/// No sleep is longer, whatever the caller asks for.
+const WAIT_MS_MAX: Millis = 3_600_000;
+/// How long dropping a ring waits for the kernel to let go.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+
+impl Uring {
+    /// Builds the ring of shard `shard` on the calling thread, which must be the one that uses it.
+    /// `listeners` are listening sockets ([`super::listen::bind`]); [`ListenerIndex`] counts them.
+    pub fn new(
+        config: &UringConfig,
+        listeners: Vec<OwnedFd>,
+        shard: u16,
+        bells: Arc<Bells>,
+    ) -> io::Result<Self> {
+        let ring = ring_builder(config.cq_entries, config.no_sqarray).build(config.sq_entries)?;
+        ring.submitter().register_files_sparse(config.capacity)?;
+        // SAFETY: `Drop` cancels everything and closes the ring before it drops the buffers, or leaks them.
+        let buffers = unsafe {
+            let (count, size) = (config.buffers, config.buffer_bytes);
+            Buffers::register(&ring.submitter(), BUFFER_GROUP, count, size)?
+        };
+        // SAFETY: the ring is alive during the call.
+        let own = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
+        if !bells.hang(shard, rustix::io::fcntl_dupfd_cloexec(own, 0)?) {
+            let what = format!("shard {shard} does not exist or has a ring already");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        let memory = Memory {
+            buffers,
+            sends: Vec::new(),
+            free_sends: Vec::new(),
+            bell_word: Box::new(0),
+            adoption: Box::new(-1),
+        };
+        let listener = |socket| Listener { socket: Some(socket), armed: false };
+        let mut uring = Self {
+            ring: ManuallyDrop::new(ring),
+            memory: ManuallyDrop::new(memory),
+            slots: Vec::new(),
+            listeners: listeners.into_iter().map(listener).collect(),
+            bells,
+            shard,
+            capacity: config.capacity,
+            stash: Vec::new(),
+            adopted: None,
+            bell_heard: false,
+            now: 0,
+            unix_ms: 0,
+            entropy: Entropy::default(),
+            stats: RingStats::default(),
+            _thread: PhantomData,
+        };
+        uring.read_clocks();
+        uring.arm_foreign_bell();
+        Ok(uring)
+    }
+
+    /// Counters since the ring was built.
+    pub fn stats(&self) -> RingStats {
+        self.stats
+    }
+
+    /// The slot of a live connection; a stale or impossible id is a broken invariant of the caller.
+    fn slot(&mut self, id: ConnId) -> &mut Slot {
+        let slot = slot_mut(&mut self.slots, id.slot);
+        assert!(slot.flags & OPEN != 0, "{id:?} is used but its slot is not open");
+        if slot.flags & FRESH != 0 {
+            // The owner chooses the generation; its first call tells us which.
+            slot.flags &= !FRESH;
+            slot.generation = id.generation;
+        }
+        assert_eq!(slot.generation, id.generation, "stale {id:?}");
+        slot
+    }
+
+    /// Queues one submission, making room by submitting when the queue is full.
+    fn push(&mut self, entry: &squeue::Entry) {
+        self.stats.sqes += 1;
+        let mut tries = 0;
+        loop {
+            // SAFETY: all memory an entry points to is in `self.memory`, which is dropped only after the
+            // ring has let go of it; descriptors are the ring's own slots, or sockets owned by `self`.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return;
+            }
+            self.stats.sq_full += 1;
+            self.enter(0, EnterFlags::empty(), None);
+            tries += 1;
+            if 1 < tries {
+                // The kernel took nothing: its completions must be reaped first.
+                assert!(tries < 1_000, "the kernel takes no submissions");
+                self.enter(0, EnterFlags::GETEVENTS, None);
+                let mut stash = std::mem::take(&mut self.stash);
+                self.reap(&mut stash);
+                self.stash = stash;
+            }
+        }
+    }
+
+    /// io_uring_enter: submits what is queued and waits for `want` completions or until `wait` passed.
+    fn enter(&mut self, want: u32, flags: EnterFlags, wait: Option<Millis>) {
+        let queued = self.ring.submission().len() as u32;
+        let submitter = self.ring.submitter();
+        self.stats.enters += 1;
+        let entered = match wait {
+            None => {
+                // SAFETY: no argument is passed; `queued` entries are in the queue.
+                unsafe { submitter.enter::<libc::sigset_t>(queued, want, flags.bits(), None) }
+            }
+            Some(wait) => {
+                let time = Timespec::from(Duration::from_millis(wait.min(WAIT_MS_MAX)));
+                let args = SubmitArgs::new().timespec(&time);
+                let flags = flags | EnterFlags::EXT_ARG;
+                // SAFETY: EXT_ARG announces the extended argument, which outlives the call.
+                unsafe { submitter.enter(queued, want, flags.bits(), Some(&args)) }
+            }
+        };
+        if let Err(err) = entered {
+            // ETIME: the wait is over. EINTR: a signal. EAGAIN/EBUSY: reap first, the entries stay queued.
+            let raw = err.raw_os_error().unwrap_or(0);
+            if ![libc::ETIME, libc::EINTR].contains(&raw) {
+                self.stats.enter_errors += 1;
+            }
+        }
+    }
+
+    /// Takes every completion there is.
+    fn reap(&mut self, out: &mut Vec<Completion>) {
+        if self.ring.submission().cq_overflow() {
+            self.stats.cq_overflow += 1;
+        }
+        loop {
+            let Some(cqe) = self.ring.completion().next() else { break };
+            self.stats.cqes += 1;
+            self.complete(&cqe, out);
+        }
+        self.stats.cq_dropped = u64::from(self.ring.completion().overflow());
+    }
+
+    fn complete(&mut self, cqe: &cqueue::Entry, out: &mut Vec<Completion>) {
+        let (op, generation, slot) = unpack(cqe.user_data());
+        match op {
+            Some(Op::Recv) => self.complete_recv(generation, slot, cqe, out),
+            Some(Op::Send) => self.complete_send(generation, slot, cqe.result(), out),
+            Some(Op::Accept) => self.complete_accept(slot as ListenerIndex, cqe, out),
+            Some(Op::Close) => self.complete_close(generation, slot, out),
+            Some(Op::Bell) => self.hear_bell(out),
+            Some(Op::ForeignBell) => {
+                self.arm_foreign_bell();
+                self.hear_bell(out);
+            }
+            Some(Op::RangBell) => {
+                // Only failures report: that ring is full or its thread gone. The eventfd waits for it.
+                self.stats.bells_failed += 1;
+                self.bells.ring(slot as u16);
+            }
+            Some(Op::Adopt) => self.adopted = Some(cqe.result()),
+            // A cancel that found nothing and a FIN on a dead connection say nothing new.
+            Some(Op::Cancel | Op::ShutdownWrite) => {}
+            None => self.stats.late += 1,
+        }
+    }
+
+    fn complete_recv(
+        &mut self,
+        generation: u32,
+        slot: u32,
+        cqe: &cqueue::Entry,
+        out: &mut Vec<Completion>,
+    ) {
+        let result = cqe.result();
+        let buffer = cqueue::buffer_select(cqe.flags());
+        if let Some(buffer) = buffer {
+            self.memory.buffers.lend(buffer);
+        }
+        let state = slot_mut(&mut self.slots, slot);
+        if !state.is_current(generation) || state.flags & RECV_ARMED == 0 {
+            self.stats.late += 1;
+            if let Some(buffer) = buffer {
+                self.memory.buffers.recycle(buffer);
+            }
+            return;
+        }
+        let id = ConnId { slot, generation: state.generation };
+        let more = cqueue::more(cqe.flags());
+        if !more {
+            state.flags &= !RECV_ARMED;
+        }
+        match buffer {
+            Some(buffer) if 0 < result => {
+                let chunk = Chunk { buffer, len: result as u32 };
+                out.push(Completion::Received { id, chunk });
+            }
+            Some(buffer) => self.memory.buffers.recycle(buffer),
+            None => {}
+        }
+        if !more {
+            let why = match -result {
+                0 => RecvEnd::Eof,
+                libc::ENOBUFS => {
+                    self.stats.enobufs += 1;
+                    RecvEnd::NoBuffers
+                }
+                libc::ECANCELED => RecvEnd::Cancelled,
+                errno if 0 < errno => RecvEnd::Error(errno),
+                _ => RecvEnd::Rearm,
+            };
+            out.push(Completion::RecvEnded { id, why });
+        }
+    }
+
+    fn complete_send(
+        &mut self,
+        generation: u32,
+        slot: u32,
+        result: i32,
+        out: &mut Vec<Completion>,
+    ) {
+        let state = slot_mut(&mut self.slots, slot);
+        if !state.is_current(generation) || state.send == 0 {
+            self.stats.late += 1;
+            return;
+        }
+        let (flags, index) = (state.flags, state.send - 1);
+        let id = ConnId { slot, generation: state.generation };
+        let sending = &mut self.memory.sends[index as usize];
+        sending.done += usize::try_from(result).unwrap_or(0);
+        let whole = sending.buffer.len() - sending.from;
+        if 0 < result && sending.done < whole && flags & ENDING == 0 {
+            self.stats.short_sends += 1;
+            self.submit_send(id, index);
+            return;
+        }
+        state.send = 0;
+        self.memory.free_sends.push(index);
+        let sending = &mut self.memory.sends[index as usize];
+        let result = if 0 <= result || 0 < sending.done { Ok(sending.done) } else { Err(-result) };
+        let buffer = std::mem::take(&mut sending.buffer);
+        out.push(Completion::Sent { id, buffer, result });
+    }
+
+    fn complete_accept(
+        &mut self,
+        listener: ListenerIndex,
+        cqe: &cqueue::Entry,
+        out: &mut Vec<Completion>,
+    ) {
+        let result = cqe.result();
+        if let Ok(slot) = u32::try_from(result) {
+            let state = slot_mut(&mut self.slots, slot);
+            if state.flags & CLOSING != 0 {
+                // An accept may take a slot freed by a close of the same submission and report before it.
+                out.push(Completion::Closed { slot });
+            }
+            state.flags = OPEN | FRESH;
+            out.push(Completion::Accepted { listener, slot });
+        }
+        if !cqueue::more(cqe.flags()) {
+            if let Some(listener) = self.listeners.get_mut(usize::from(listener)) {
+                listener.armed = false;
+            }
+            out.push(Completion::AcceptEnded { listener, errno: (-result).max(0) });
+        }
+    }
+
+    fn complete_close(&mut self, generation: u32, slot: u32, out: &mut Vec<Completion>) {
+        let state = slot_mut(&mut self.slots, slot);
+        // Not closing any more: its `Closed` was already told, just before the accept that took the slot.
+        if state.is_current(generation) && state.flags & CLOSING != 0 {
+            state.flags = 0;
+            out.push(Completion::Closed { slot });
+        }
+    }
+
+    fn hear_bell(&mut self, out: &mut Vec<Completion>) {
+        if !std::mem::replace(&mut self.bell_heard, true) {
+            out.push(Completion::Bell);
+        }
+    }
+
+    fn arm_foreign_bell(&mut self) {
+        let Some(event) = self.bells.event(self.shard) else { return };
+        let word = (&raw mut *self.memory.bell_word).cast::<u8>();
+        let entry = opcode::Read::new(Fd(event.as_raw_fd()), word, 8).build();
+        self.push(&entry.user_data(pack(Op::ForeignBell, 0, 0)));
+    }
+
+    fn submit_send(&mut self, id: ConnId, index: u32) {
+        let sending = &self.memory.sends[index as usize];
+        let rest = &sending.buffer[sending.from + sending.done..];
+        let len = rest.len().min(SEND_BYTES_MAX) as u32;
+        let entry = opcode::Send::new(Fixed(id.slot), rest.as_ptr(), len).flags(SEND_FLAGS).build();
+        self.push(&entry.user_data(pack(Op::Send, id.generation, id.slot)));
+    }
+
+    fn cancel(&mut self, target: u64) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(target)).build();
+        self.push(&entry.user_data(pack(Op::Cancel, 0, 0)));
+    }
+
+    /// Makes the kernel let go of everything: requests, sockets, buffers. Another descriptor of the ring may
+    /// outlive us (other shards ring it), so closing ours would not be enough.
+    fn quiesce(&mut self) -> io::Result<()> {
+        let submitter = self.ring.submitter();
+        let limit = Some(Timespec::from(CANCEL_LIMIT));
+        match submitter.register_sync_cancel(limit, CancelBuilder::any()) {
+            Err(err) if err.raw_os_error() != Some(libc::ENOENT) => return Err(err),
+            _ => {}
+        }
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: submits nothing and passes no argument; runs the deferred work of the cancellations.
+        unsafe { submitter.enter::<libc::sigset_t>(0, 0, flags, None) }?;
+        submitter.unregister_buf_ring(self.memory.buffers.group())?;
+        submitter.unregister_files()
+    }
+
+    fn read_clocks(&mut self) {
+        let monotonic = clock_gettime(ClockId::Monotonic);
+        let real = clock_gettime(ClockId::Realtime);
+        self.now = monotonic.tv_sec as u64 * 1_000 + monotonic.tv_nsec as u64 / 1_000_000;
+        self.unix_ms = real.tv_sec as u64 * 1_000 + real.tv_nsec as u64 / 1_000_000;
+    }
+}
+
+impl Io for Uring {
+    fn now(&self) -> Millis {
+        self.now
+    }
+
+    fn unix_ms(&self) -> u64 {
+        self.unix_ms
+    }
+
+    fn random(&mut self, out: &mut [u8]) {
+        self.entropy.fill(out);
+    }
+
+    fn accept(&mut self, listener: ListenerIndex) {
+        let Some(state) = self.listeners.get_mut(usize::from(listener)) else { return };
+        let Some(socket) = &state.socket else { return };
+        if std::mem::replace(&mut state.armed, true) {
+            return;
+        }
+        let entry = opcode::AcceptMulti::new(Fd(socket.as_raw_fd())).allocate_file_index(true);
+        self.push(&entry.build().user_data(pack(Op::Accept, 0, u32::from(listener))));
+    }
+
+    fn accept_stop(&mut self, listener: ListenerIndex) {
+        if self.listeners.get(usize::from(listener)).is_some_and(|state| state.armed) {
+            self.cancel(pack(Op::Accept, 0, u32::from(listener)));
+        }
+    }
+
+    fn listener_close(&mut self, listener: ListenerIndex) {
+        self.accept_stop(listener);
+        // What names the descriptor by number must be with the kernel before the number is free. The armed
+        // accept keeps the socket until its cancellation; nothing else does.
+        self.enter(0, EnterFlags::empty(), None);
+        if let Some(state) = self.listeners.get_mut(usize::from(listener)) {
+            state.socket = None;
+        }
+    }
+
+    fn recv(&mut self, id: ConnId) {
+        let slot = self.slot(id);
+        assert!(slot.flags & RECV_ARMED == 0, "a receive of {id:?} is armed already");
+        slot.flags |= RECV_ARMED;
+        let entry = opcode::RecvMulti::new(Fixed(id.slot), self.memory.buffers.group()).build();
+        self.push(&entry.user_data(pack(Op::Recv, id.generation, id.slot)));
+    }
+
+    fn recv_stop(&mut self, id: ConnId) {
+        if self.slot(id).flags & RECV_ARMED != 0 {
+            self.cancel(pack(Op::Recv, id.generation, id.slot));
+        }
+    }
+
+    fn send(&mut self, id: ConnId, buffer: Vec<u8>, from: usize) {
+        let sending = Sending { buffer, from, done: 0 };
+        assert!(self.slot(id).send == 0, "a send of {id:?} is in flight already");
+        let index = match self.memory.free_sends.pop() {
+            Some(index) => {
+                self.memory.sends[index as usize] = sending;
+                index
+            }
+            None => {
+                self.memory.sends.push(sending);
+                (self.memory.sends.len() - 1) as u32
+            }
+        };
+        self.slot(id).send = index + 1;
+        self.submit_send(id, index);
+    }
+
+    fn shutdown(&mut self, id: ConnId) {
+        let slot = self.slot(id);
+        slot.flags |= ENDING;
+        let (receiving, sending) = (slot.flags & RECV_ARMED != 0, slot.send != 0);
+        if receiving {
+            self.cancel(pack(Op::Recv, id.generation, id.slot));
+        }
+        if sending {
+            self.cancel(pack(Op::Send, id.generation, id.slot));
+        }
+    }
+
+    fn shutdown_write(&mut self, id: ConnId) {
+        self.slot(id);
+        let entry = opcode::Shutdown::new(Fixed(id.slot), libc::SHUT_WR).build();
+        self.push(&entry.user_data(pack(Op::ShutdownWrite, id.generation, id.slot)));
+    }
+
+    fn close(&mut self, id: ConnId) {
+        let slot = self.slot(id);
+        let pending = slot.send != 0 || slot.flags & (RECV_ARMED | CLOSING) != 0;
+        assert!(!pending, "{id:?} is closed with something pending");
+        slot.flags |= CLOSING;
+        let entry = opcode::Close::new(Fixed(id.slot)).build();
+        self.push(&entry.user_data(pack(Op::Close, id.generation, id.slot)));
+    }
+
+    fn adopt(&mut self, fd: OwnedFd) -> io::Result<u32> {
+        // Receives and sends are the only way to read and write here.
+        rustix::net::sockopt::socket_type(&fd)?;
+        *self.memory.adoption = fd.as_raw_fd();
+        let word = &raw mut *self.memory.adoption;
+        let entry = opcode::FilesUpdate::new(word, 1).offset(FILE_INDEX_ALLOC).build();
+        self.adopted = None;
+        self.push(&entry.user_data(pack(Op::Adopt, 0, 0)));
+        // Executed during the submission, but its completion stands in the queue among others.
+        let mut stash = std::mem::take(&mut self.stash);
+        for _ in 0..ADOPT_TRIES {
+            self.enter(0, EnterFlags::GETEVENTS, None);
+            self.reap(&mut stash);
+            if self.adopted.is_some() {
+                break;
+            }
+        }
+        self.stash = stash;
+        match self.adopted.take() {
+            Some(1) => {
+                // SAFETY: the box is alive; volatile because the kernel wrote it behind the compiler's back.
+                let slot = unsafe { word.read_volatile() } as u32;
+                slot_mut(&mut self.slots, slot).flags = OPEN | FRESH;
+                Ok(slot)
+            }
+            Some(errno) if errno < 0 => Err(io::Error::from_raw_os_error(-errno)),
+            _ => Err(io::Error::other("the kernel did not take the descriptor")),
+        }
+    }
+
+    fn ring_bell(&mut self, shard: u16) {
+        let Some(ring) = self.bells.ring_of(shard) else {
+            // Not built yet: the eventfd keeps the bell until it is.
+            self.stats.bells_failed += 1;
+            return self.bells.ring(shard);
+        };
+        self.stats.bells_rung += 1;
+        let there = pack(Op::Bell, 0, 0);
+        let entry = opcode::MsgRingData::new(Fd(ring.as_raw_fd()), 0, there, None).build();
+        // Its success must not cut our own sleep short.
+        let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(&entry.user_data(pack(Op::RangBell, 0, u32::from(shard))));
+    }
+
+    fn bytes(&mut self, chunk: &Chunk) -> &mut [u8] {
+        self.memory.buffers.bytes(chunk.buffer, chunk.len)
+    }
+
+    fn recycle(&mut self, chunk: Chunk) {
+        self.memory.buffers.recycle(chunk.buffer);
+    }
+
+    fn turn(&mut self, wait: Option<Millis>, out: &mut Vec<Completion>) {
+        // GETEVENTS even without waiting: deferred task work runs only then.
+        match wait {
+            Some(wait) if self.stash.is_empty() => self.enter(1, EnterFlags::GETEVENTS, Some(wait)),
+            _ => self.enter(0, EnterFlags::GETEVENTS, None),
+        }
+        self.read_clocks();
+        self.bell_heard = false;
+        out.append(&mut self.stash);
+        self.reap(out);
+    }
+
+    fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    fn health(&self, out: &mut Vec<(&'static str, u64)>) {
+        let stats = &self.stats;
+        out.extend([
+            ("enters", stats.enters),
+            ("sqes", stats.sqes),
+            ("cqes", stats.cqes),
+            ("sq_full", stats.sq_full),
+            ("enobufs", stats.enobufs),
+            ("late_in_ring", stats.late),
+            ("short_sends", stats.short_sends),
+            ("cq_overflow", stats.cq_overflow),
+            ("cq_dropped", stats.cq_dropped),
+            ("bells_rung", stats.bells_rung),
+            ("bells_failed", stats.bells_failed),
+            ("enter_errors", stats.enter_errors),
+        ]);
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        let quiet = self.quiesce().is_ok();
+        // SAFETY: neither field is used again; the ring goes before the memory it was told of.
+        unsafe {
+            ManuallyDrop::drop(&mut self.ring);
+            if quiet {
+                ManuallyDrop::drop(&mut self.memory);
+            }
+            // Otherwise the memory is leaked: the kernel may still write to it.
+        }
+    }
+}
+
+impl Slot {
+    fn is_current(&self, generation: u32) -> bool {
+        self.generation & GENERATION_MASK == generation
+    }
+}
+
+/// The ring every part of this crate uses; [`super::probe`] builds the same.
+pub(super) fn ring_builder(cq_entries: u32, no_sqarray: bool) -> io_uring::Builder {
+    let mut builder = IoUring::builder();
+    builder
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_coop_taskrun()
+        .setup_submit_all()
+        .setup_cqsize(cq_entries);
+    if no_sqarray {
+        builder.setup_no_sqarray();
+    }
+    builder
+}
+
+/// Randomness in portions, so that eight bytes do not cost a syscall each.
+struct Entropy {
+    pool: [u8; 512],
+    left: usize,
+}
+
+impl Default for Entropy {
+    fn default() -> Self {
+        Self { pool: [0; 512], left: 0 }
+    }
+}
+
+impl Entropy {
+    fn fill(&mut self, out: &mut [u8]) {
+        if self.pool.len() < out.len() {
+            return getrandom::fill(out).expect("the kernel has randomness");
+        }
+        if self.left < out.len() {
+            getrandom::fill(&mut self.pool).expect("the kernel has randomness");
+            self.left = self.pool.len();
+        }
+        let taken = &mut self.pool[self.left - out.len()..self.left];
+        out.copy_from_slice(taken);
+        // What was given away must not be found in memory later.
+        taken.fill(0);
+        self.left -= out.len();
+    }
+}
+
+fn slot_mut(slots: &mut Vec<Slot>, slot: u32) -> &mut Slot {
+    let index = slot as usize;
+    if slots.len() <= index {
+        slots.resize(index + 1, Slot::default());
+    }
+    &mut slots[index]
+}
+
+fn pack(op: Op, generation: u32, slot: u32) -> u64 {
+    let (op, generation) = (op as u64, u64::from(generation & GENERATION_MASK));
+    op << 56 | generation << 32 | u64::from(slot)
+}
+
+fn unpack(user_data: u64) -> (Option<Op>, u32, u32) {
+    let op = (user_data >> 56) as usize;
+    let op = op.checked_sub(1).and_then(|index| Op::ALL.get(index)).copied();
+    (op, (user_data >> 32) as u32 & GENERATION_MASK, user_data as u32)
+}
+
+const ADOPT_TRIES: usize = 8;
+
+#[cfg(test)]
+mod tests;
