@@ -19,7 +19,7 @@ pub use faults::{ChunkLen, Faults, Tally};
 pub use ring::SimIo;
 
 use super::{ListenerIndex, Millis};
-use world::{World, WireState};
+use world::{WireState, World};
 
 /// A world of shards and clients. Clones are the same world.
 #[derive(Clone)]

@@ -172,7 +172,8 @@ impl SimIo {
             if self.listeners[index].stopping {
                 return end(self, libc::ECANCELED);
             }
-            let waiting = !world.shards[usize::from(self.shard)].listeners[index].waiting.is_empty();
+            let waiting =
+                !world.shards[usize::from(self.shard)].listeners[index].waiting.is_empty();
             if !waiting || world.stalls() {
                 return;
             }
@@ -223,7 +224,9 @@ impl SimIo {
     fn run_recv(&mut self, world: &mut World, slot: u32, out: &mut Vec<Completion>) {
         loop {
             let Some(open) = &self.slots[slot as usize].open else { return };
-            let Some(generation) = open.generation.filter(|_| open.recv != Recv::Idle) else { return };
+            let Some(generation) = open.generation.filter(|_| open.recv != Recv::Idle) else {
+                return;
+            };
             let (id, wire) = (ConnId { slot, generation }, open.wire);
             let cancelling = open.recv == Recv::Cancelling;
             let mut end = |io: &mut Self, why| {
