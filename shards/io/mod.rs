@@ -142,4 +142,6 @@ pub trait Io {
     fn turn(&mut self, wait: Option<Millis>, out: &mut Vec<Completion>);
     /// How many direct descriptors this ring can hold.
     fn capacity(&self) -> u32;
+    /// Appends what the ring counted, as (name, value), for a snapshot.
+    fn health(&self, _out: &mut Vec<(&'static str, u64)>) {}
 }

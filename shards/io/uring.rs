@@ -449,6 +449,24 @@ impl Io for Uring {
     fn capacity(&self) -> u32 {
         self.capacity
     }
+
+    fn health(&self, out: &mut Vec<(&'static str, u64)>) {
+        let stats = &self.stats;
+        out.extend([
+            ("enters", stats.enters),
+            ("sqes", stats.sqes),
+            ("cqes", stats.cqes),
+            ("sq_full", stats.sq_full),
+            ("enobufs", stats.enobufs),
+            ("late_in_ring", stats.late),
+            ("short_sends", stats.short_sends),
+            ("cq_overflow", stats.cq_overflow),
+            ("cq_dropped", stats.cq_dropped),
+            ("bells_rung", stats.bells_rung),
+            ("bells_failed", stats.bells_failed),
+            ("enter_errors", stats.enter_errors),
+        ]);
+    }
 }
 
 impl Drop for Uring {

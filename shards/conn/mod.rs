@@ -1,0 +1,456 @@
+//! The connection table of one shard. Lives: in the shard. View: shard.
+//!
+//! Bytes come in through `handle_*`, the service speaks through [`Net`](crate::net::Net), and whatever a
+//! connection then needs of the ring is decided in one place, [`Conns::settle`], once per turn. So nothing
+//! here but that one method sees [`Io`](crate::io::Io), and a service may write to any connection at any
+//! time without caring what is in flight.
+//!
+//! Invariants: a slot index equals the ring's descriptor index; at most one send and one receive per
+//! connection are pending; a slot is reused only after `Closed`; the service hears of an end through
+//! [`Notice`]s, never from within a call it made itself.
+//! Absent: fairness between connections within a turn. It is not needed: every receive buffer is consumed in
+//! its turn, and what one buffer may cost is bounded by [`MESSAGES_PER_TURN`].
+
+mod feed;
+mod http;
+mod lines;
+mod net;
+mod pool;
+mod random;
+mod record;
+mod settle;
+mod timers;
+mod ws;
+
+use std::collections::VecDeque;
+
+use erlmcp_protocol::http as wire;
+
+use self::pool::Pool;
+use self::random::Random;
+pub(crate) use self::record::NEVER;
+pub(crate) use self::record::Speaks;
+use self::record::{Conn, Flag, Lazy, Stage};
+use crate::config::Limits;
+use crate::io::{ConnId, Millis, RecvEnd};
+use crate::mail::Post;
+use crate::message::Mail;
+use crate::net::{Exchange, PipeKind, TimerKey};
+use crate::service::Service;
+use crate::stats::Counters;
+use crate::wheel::Wheel;
+
+/// Requests or messages one connection may have served in one turn; the rest waits for the next.
+pub(crate) const MESSAGES_PER_TURN: usize = 32;
+/// How long a closing connection may take to notice our FIN, milliseconds.
+pub(crate) const LINGER_MS: Millis = 2_000;
+/// Bytes a closing connection may still send before it is cut.
+pub(crate) const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// Pings a WebSocket may leave unanswered.
+pub(crate) const UNANSWERED_PINGS_MAX: u8 = 2;
+/// The slowest a reader may take a big answer, bytes per millisecond, on top of `send_stall_ms`.
+pub(crate) const SEND_BYTES_PER_MS_MIN: u64 = 64;
+/// Bits of a generation that travel in the ring.
+const GENERATION_MASK: u32 = 0xFF_FFFF;
+
+/// What the timer wheel reminds the shard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Look at this connection's deadlines.
+    Conn(ConnId),
+    /// The service asked.
+    Service(TimerKey),
+    /// Arm this listener again.
+    Accept(u8),
+}
+
+/// What the service must be told, after the call that caused it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    Gone(Exchange),
+    PipeOpen(ConnId, PipeKind),
+    PipeEof(ConnId),
+    PipeClosed(ConnId),
+}
+
+/// All connections of one shard.
+pub(crate) struct Conns {
+    table: Vec<Conn>,
+    limits: Limits,
+    http_limits: wire::Limits,
+    now: Millis,
+    unix_ms: u64,
+    date: [u8; 29],
+    date_second: u64,
+    /// Slots to settle at the end of this turn, each once.
+    dirty: Vec<u32>,
+    /// Slots with input to be read next turn, each once.
+    ready: Vec<u32>,
+    /// Those whose turn it is.
+    ready_now: Vec<u32>,
+    /// Sends submitted in the last turn: those still in flight now get a deadline in the wheel.
+    flying: Vec<ConnId>,
+    notices: VecDeque<Notice>,
+    /// Shards whose bell must be rung in this turn.
+    bells: Vec<u16>,
+    post: Post<Mail>,
+    pool: Pool,
+    pub(crate) wheel: Wheel<Due>,
+    random: Random,
+    /// Durations are measured from here; deadlines are not (see `now`).
+    started: std::time::Instant,
+    counters: Counters,
+    /// Slots in use, in whatever stage.
+    occupied: u32,
+    /// Occupied slots from which on new connections are refused.
+    refuse_at: u32,
+    is_draining: bool,
+    /// Completions for generations long gone.
+    late: u64,
+}
+
+impl Conns {
+    pub(crate) fn new(
+        limits: Limits,
+        post: Post<Mail>,
+        seed: &[u8; 32],
+        now: Millis,
+        refuse_at: u32,
+    ) -> Self {
+        let http_limits = wire::Limits {
+            head_bytes_max: limits.head_bytes_max,
+            body_bytes_max: limits.message_bytes_max,
+        };
+        Self {
+            table: Vec::new(),
+            limits,
+            http_limits,
+            now,
+            unix_ms: 0,
+            date: wire::http_date(0),
+            date_second: 0,
+            dirty: Vec::new(),
+            ready: Vec::new(),
+            ready_now: Vec::new(),
+            flying: Vec::new(),
+            notices: VecDeque::new(),
+            bells: Vec::new(),
+            post,
+            pool: Pool::default(),
+            wheel: Wheel::new(now),
+            started: std::time::Instant::now(),
+            random: Random::new(seed),
+            counters: Counters::default(),
+            occupied: 0,
+            refuse_at,
+            is_draining: false,
+            late: 0,
+        }
+    }
+
+    /// Begins a turn: time stands still until the next one.
+    pub(crate) fn handle_time(&mut self, now: Millis, unix_ms: u64) {
+        self.now = now;
+        self.unix_ms = unix_ms;
+        if unix_ms / 1000 != self.date_second {
+            self.date_second = unix_ms / 1000;
+            self.date = wire::http_date(self.date_second);
+        }
+    }
+
+    /// Occupies a slot the ring filled, and starts to receive from it. A pipe is announced to the service.
+    /// Without room, or while draining, the peer is told so and let go.
+    pub(crate) fn open(&mut self, slot: u32, speaks: Speaks) {
+        let index = slot as usize;
+        if self.table.len() <= index {
+            self.table.resize_with(index + 1, Conn::default);
+        }
+        let conn = &mut self.table[index];
+        assert!(
+            conn.stage == Stage::Free,
+            "the ring filled slot {slot}, which is {:?}",
+            conn.stage
+        );
+        *conn = Conn {
+            generation: conn.generation,
+            stage: Stage::Open,
+            speaks,
+            due: NEVER,
+            send_due: NEVER,
+            wheel_at: NEVER,
+            ..Conn::default()
+        };
+        let id = ConnId { slot, generation: conn.generation };
+        let is_refused = self.refuse_at <= self.occupied || self.is_draining;
+        conn.flags.put(Flag::Refused, is_refused);
+        self.occupied += 1;
+        self.touch(slot);
+        if is_refused {
+            return self.refuse_connection(id);
+        }
+        let transport = speaks.transport() as usize;
+        self.counters.connections_active[transport] += 1;
+        self.counters.connections_total[transport] += 1;
+        match speaks {
+            Speaks::Http => self.set_due(id, self.now.saturating_add(self.limits.idle_timeout_ms)),
+            Speaks::Lines => self.announce(id, PipeKind::Lines),
+            Speaks::Stdio => self.announce(id, PipeKind::Stdio),
+            Speaks::WebSocket => unreachable!("a WebSocket begins as HTTP"),
+        }
+    }
+
+    /// The ring closed the descriptor: the slot is free.
+    pub(crate) fn handle_closed(&mut self, slot: u32) {
+        let Some(conn) = self.table.get_mut(slot as usize) else {
+            self.late += 1;
+            return;
+        };
+        if conn.stage != Stage::Closed {
+            self.late += 1;
+            return;
+        }
+        let generation = (conn.generation + 1) & GENERATION_MASK;
+        *conn = Conn { generation, ..Conn::default() };
+        self.occupied -= 1;
+    }
+
+    /// A send finished. The buffer comes home whatever became of its connection.
+    pub(crate) fn handle_sent(&mut self, id: ConnId, buffer: Vec<u8>, result: Result<usize, i32>) {
+        let Some(conn) = self.get_mut(id).filter(|conn| conn.flags.has(Flag::Sending)) else {
+            self.late += 1;
+            self.pool.give(buffer);
+            return;
+        };
+        conn.flags.clear(Flag::Sending);
+        conn.flags.clear(Flag::Watched);
+        conn.send_due = NEVER;
+        match result {
+            Ok(bytes) => {
+                let before = conn.sent_bytes;
+                conn.sent_bytes = before
+                    .saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX))
+                    .min(conn.flying_bytes);
+                let progress = conn.sent_bytes - before;
+                let is_whole = conn.sent_bytes == conn.flying_bytes;
+                if is_whole || !conn.is_alive() {
+                    conn.flying_bytes = 0;
+                    conn.sent_bytes = 0;
+                    self.pool.give(buffer);
+                } else {
+                    self.resend(id, buffer);
+                }
+                self.counters.bytes_out += u64::from(progress);
+                if !is_whole && progress == 0 {
+                    self.sever(id, "send_failed");
+                }
+                self.wake(id);
+            }
+            Err(_) => {
+                conn.flying_bytes = 0;
+                conn.sent_bytes = 0;
+                self.pool.give(buffer);
+                self.sever(id, "send_failed");
+            }
+        }
+        self.touch(id.slot);
+    }
+
+    /// Puts the rest of a short send before what was queued meanwhile.
+    fn resend(&mut self, id: ConnId, mut buffer: Vec<u8>) {
+        let Some(conn) = self.get_mut(id) else { return };
+        buffer.drain(..conn.sent_bytes as usize);
+        buffer.extend_from_slice(&conn.out);
+        conn.flying_bytes = 0;
+        conn.sent_bytes = 0;
+        let queued = std::mem::replace(&mut conn.out, buffer);
+        self.pool.give(queued);
+    }
+
+    /// The receive is no longer armed.
+    pub(crate) fn handle_recv_ended<S: Service>(
+        &mut self,
+        service: &mut S,
+        id: ConnId,
+        why: RecvEnd,
+    ) {
+        let Some(conn) = self.get_mut(id).filter(|conn| conn.flags.has(Flag::Receiving)) else {
+            self.late += 1;
+            return;
+        };
+        conn.flags.clear(Flag::Receiving);
+        conn.flags.clear(Flag::Stopping);
+        match why {
+            RecvEnd::Cancelled | RecvEnd::Rearm => {}
+            RecvEnd::NoBuffers => self.counters.error("recv_no_buffers"),
+            RecvEnd::Eof => self.handle_fin(id),
+            RecvEnd::Error(_) => {
+                conn.flags.set(Flag::Ended);
+                self.sever(id, "recv_failed");
+            }
+        }
+        self.touch(id.slot);
+        self.tell(service);
+    }
+
+    /// Sends what is queued, then FIN, then waits a little for the peer's. Reads nothing more.
+    pub(crate) fn finish(&mut self, id: ConnId) {
+        let Some(conn) = self.get_mut(id).filter(|conn| conn.stage == Stage::Open) else { return };
+        conn.stage = Stage::Flushing;
+        conn.due = NEVER;
+        self.part(id);
+    }
+
+    /// Cuts a connection; what is queued is lost. Counted under `reason`.
+    pub(crate) fn sever(&mut self, id: ConnId, reason: &'static str) {
+        if self.get(id).is_some_and(Conn::is_alive) {
+            self.counters.error(reason);
+            self.end(id);
+        }
+    }
+
+    /// The connection is over; the ring closes it when nothing is pending.
+    fn end(&mut self, id: ConnId) {
+        let Some(conn) = self.get_mut(id).filter(|conn| conn.is_alive()) else { return };
+        conn.stage = Stage::Closing;
+        conn.due = NEVER;
+        conn.send_due = NEVER;
+        let out = std::mem::take(&mut conn.out);
+        let transport = conn.speaks.transport() as usize;
+        if !conn.flags.has(Flag::Refused) {
+            self.counters.connections_active[transport] -= 1;
+        }
+        self.pool.give(out);
+        self.part(id);
+    }
+
+    /// Nothing more is read: frees what reading needed and tells the service, once.
+    fn part(&mut self, id: ConnId) {
+        let Some(conn) = self.get_mut(id) else { return };
+        let exchange = Exchange { conn: id, seq: conn.seq };
+        let was_pending = conn.flags.has(Flag::Pending);
+        let was_streaming = conn.flags.has(Flag::Streaming);
+        let was_pipe = conn.flags.has(Flag::Piped);
+        for flag in [Flag::Pending, Flag::Streaming, Flag::Piped] {
+            conn.flags.clear(flag);
+        }
+        if let Some(lazy) = conn.lazy.take() {
+            self.pool.give(lazy.input);
+        }
+        if was_streaming {
+            self.counters.streams_active -= 1;
+        }
+        if was_pending {
+            self.notices.push_back(Notice::Gone(exchange));
+        }
+        if was_pipe {
+            self.notices.push_back(Notice::PipeClosed(id));
+        }
+        self.touch(id.slot);
+    }
+
+    /// Delivers notices until there are none; the service's answers may cause more.
+    pub(crate) fn tell<S: Service>(&mut self, service: &mut S) {
+        while let Some(notice) = self.notices.pop_front() {
+            match notice {
+                Notice::Gone(exchange) => service.handle_gone(self, exchange),
+                Notice::PipeOpen(id, kind) => service.handle_pipe_open(self, id, kind),
+                Notice::PipeEof(id) => service.handle_pipe_eof(self, id),
+                Notice::PipeClosed(id) => service.handle_pipe_closed(self, id),
+            }
+        }
+    }
+
+    /// From now on every answer closes its connection, and idle HTTP connections end at once.
+    pub(crate) fn drain(&mut self) {
+        self.is_draining = true;
+        for index in 0..self.table.len() {
+            let conn = &self.table[index];
+            let id = ConnId { slot: index as u32, generation: conn.generation };
+            let is_idle = conn.speaks == Speaks::Http
+                && !conn.is_pending()
+                && conn.input_bytes() == 0
+                && conn.backlog() == 0;
+            if conn.stage == Stage::Open && is_idle {
+                self.finish(id);
+            }
+        }
+    }
+
+    fn announce(&mut self, id: ConnId, kind: PipeKind) {
+        if let Some(conn) = self.get_mut(id) {
+            conn.flags.set(Flag::Piped);
+            self.notices.push_back(Notice::PipeOpen(id, kind));
+        }
+    }
+
+    /// The connection needs a look at the end of this turn.
+    fn touch(&mut self, slot: u32) {
+        if let Some(conn) = self.table.get_mut(slot as usize)
+            && !conn.flags.has(Flag::Dirty)
+        {
+            conn.flags.set(Flag::Dirty);
+            self.dirty.push(slot);
+        }
+    }
+
+    /// The record, unless the id is stale.
+    fn get(&self, id: ConnId) -> Option<&Conn> {
+        self.table
+            .get(id.slot as usize)
+            .filter(|conn| conn.generation == id.generation && conn.stage != Stage::Free)
+    }
+
+    /// See [`Conns::get`].
+    fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.table
+            .get_mut(id.slot as usize)
+            .filter(|conn| conn.generation == id.generation && conn.stage != Stage::Free)
+    }
+
+    /// The id of whoever has this slot now.
+    fn id_of(&self, slot: u32) -> ConnId {
+        ConnId { slot, generation: self.table[slot as usize].generation }
+    }
+
+    /// Connections served at once; more are refused.
+    pub(crate) fn refuse_at(&self) -> u32 {
+        self.refuse_at
+    }
+
+    /// Slots in use, closing ones included.
+    pub(crate) fn occupied(&self) -> u32 {
+        self.occupied
+    }
+
+    /// Whether some connection has input that need not wait for the kernel.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Completions that came too late.
+    pub(crate) fn late(&self) -> u64 {
+        self.late
+    }
+
+    /// Buffers outside the pool: in flight, queued, or holding partial input.
+    pub(crate) fn buffers_lent(&self) -> usize {
+        self.pool.lent()
+    }
+
+    /// New entropy for [`Random`], when enough was used.
+    pub(crate) fn wants_entropy(&self) -> bool {
+        self.random.is_spent()
+    }
+
+    /// See [`Conns::wants_entropy`].
+    pub(crate) fn handle_entropy(&mut self, fresh: &[u8; 32]) {
+        self.random.reseed(fresh);
+    }
+}
+
+impl Conn {
+    /// The lazy part, made when it is first needed.
+    fn lazy(&mut self) -> &mut Lazy {
+        self.lazy.get_or_insert_default()
+    }
+}
