@@ -162,6 +162,42 @@ fn shutdown_wakes_what_is_pending() {
 }
 
 #[test]
+fn a_reset_by_the_peer_ends_receive_and_send() {
+    let Some((mut io, addr)) = listening(config()) else { return };
+    io.accept(0);
+    let client = connect(addr);
+    completions_until(&mut io, |done| matches!(done, Completion::Accepted { .. }));
+    let id = ConnId { slot: 0, generation: 5 };
+    io.recv(id);
+    io.send(id, vec![0; 32 << 20], 0); // more than both socket buffers hold
+    io.turn(None, &mut Vec::new());
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("linger");
+    drop(client);
+    let mut out = Vec::new();
+    let both = |out: &[Completion]| {
+        out.iter().any(|done| matches!(done, Completion::RecvEnded { .. }))
+            && out.iter().any(|done| matches!(done, Completion::Sent { .. }))
+    };
+    for _ in 0..TURNS_MAX {
+        if both(&out) {
+            break;
+        }
+        io.turn(Some(10), &mut out);
+    }
+    for completion in &out {
+        match completion {
+            Completion::RecvEnded { why, .. } => {
+                // Whichever of the two the kernel tells first takes the error with it.
+                assert!(matches!(why, RecvEnd::Error(libc::ECONNRESET) | RecvEnd::Eof), "{why:?}");
+            }
+            Completion::Sent { result, .. } => assert_ne!(*result, Ok(32 << 20)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(both(&out), "{out:?}");
+}
+
+#[test]
 fn after_fin_the_server_still_receives() {
     let Some(mut io) = ring(config(), Vec::new(), 0, Bells::new(1).expect("an eventfd")) else {
         return;
