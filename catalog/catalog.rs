@@ -39,6 +39,10 @@ impl Catalog {
         Handle::new(self.snapshot)
     }
 
+    pub(crate) fn into_snapshot(self) -> Snapshot {
+        self.snapshot
+    }
+
     /// What would be served.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
