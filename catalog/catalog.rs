@@ -30,9 +30,17 @@ impl Catalog {
         file::load(path.as_ref())
     }
 
+    pub(crate) fn assemble(server: Server, items: Items) -> Result<Catalog, CatalogError> {
+        Ok(Catalog { snapshot: Snapshot::new(Arc::new(server), items, Offers::default())? })
+    }
+
     /// Starts serving it; the handle can be cloned and changes what is served.
     pub fn into_handle(self) -> Handle {
         Handle::new(self.snapshot)
+    }
+
+    pub(crate) fn into_snapshot(self) -> Snapshot {
+        self.snapshot
     }
 
     /// What would be served.
@@ -117,23 +125,31 @@ impl Builder {
 
     /// Checks and compiles everything; the error names the first item that cannot be served.
     pub fn build(self) -> Result<Catalog, CatalogError> {
-        let mut info = json!({
-            "name": self.name.unwrap_or_else(|| "erlmcp-shard".into()),
-            "version": self.version.unwrap_or_else(|| env!("CARGO_PKG_VERSION").into()),
-        });
-        if let Some(title) = self.title {
-            info["title"] = title.into();
-        }
-        let server =
-            Server { json: info.to_string().into_bytes(), instructions: self.instructions };
+        let server = server(self.name, self.title, self.version, self.instructions);
         let mut draft = Draft::default();
         self.tools.into_iter().for_each(|tool| draft.add_tool(tool));
         self.resources.into_iter().for_each(|resource| draft.add_resource(resource));
         self.templates.into_iter().for_each(|template| draft.add_template(template));
         self.prompts.into_iter().for_each(|prompt| draft.add_prompt(prompt));
-        let snapshot = Snapshot::new(Arc::new(server), draft.finish()?, Offers::default())?;
-        Ok(Catalog { snapshot })
+        Catalog::assemble(server, draft.finish()?)
     }
+}
+
+/// Who this server says it is: what is given, and the defaults for what is not.
+pub(crate) fn server(
+    name: Option<String>,
+    title: Option<String>,
+    version: Option<String>,
+    instructions: Option<String>,
+) -> Server {
+    let mut info = json!({
+        "name": name.unwrap_or_else(|| "erlmcp-shard".into()),
+        "version": version.unwrap_or_else(|| env!("CARGO_PKG_VERSION").into()),
+    });
+    if let Some(title) = title {
+        info["title"] = title.into();
+    }
+    Server { json: info.to_string().into_bytes(), instructions }
 }
 
 /// The next state of a running catalog, see [`Handle::update`].

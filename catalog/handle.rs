@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 
 use crate::call::Change;
-use crate::catalog::{Draft, changes};
+use crate::catalog::{Catalog, Draft, changes};
 use crate::error::CatalogError;
 use crate::snapshot::Snapshot;
 
@@ -52,6 +52,19 @@ impl Handle {
         }
         let after = Snapshot::new(Arc::clone(&before.server), items, before.offers)?;
         let after = Arc::new(after);
+        self.0.snapshot.store(Arc::clone(&after));
+        self.tell(&after, &changes);
+        Ok(())
+    }
+
+    /// Serves another catalog from now on, e.g. the file read anew. Listeners are told which lists changed.
+    pub fn replace(&self, catalog: Catalog) -> Result<(), CatalogError> {
+        let _writing = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.snapshot();
+        let Snapshot { server, items, .. } = catalog.into_snapshot();
+        let changes = changes(&before.items, &items);
+        // What was offered stays offered: a client that was told of prompts may ask for the empty list.
+        let after = Arc::new(Snapshot::new(server, items, before.offers)?);
         self.0.snapshot.store(Arc::clone(&after));
         self.tell(&after, &changes);
         Ok(())

@@ -12,9 +12,16 @@ pub fn stopping() {
     tell(NotifyState::Stopping);
 }
 
-/// Reading the catalog anew has ended; systemd waits for it after `systemctl reload`.
-pub fn status(text: &str) {
-    tell(NotifyState::Status(text));
+/// Reading the catalog anew (`systemctl reload`); [`ready`] follows.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => {
+            if let Err(err) = notify(&[NotifyState::Reloading, now]) {
+                log::debug!("systemd notification: {err}");
+            }
+        }
+        Err(err) => log::debug!("no monotonic clock: {err}"),
+    }
 }
 
 /// Alive and well.

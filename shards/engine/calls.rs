@@ -589,7 +589,8 @@ impl Engine {
         session.pending.push(Pending { number, call: key, key: request.key.clone() });
         let method = request.method;
         let mut params = Vec::with_capacity(256);
-        mcp::write_input_params(&mut params, &request, version);
+        let elicitation = format!("e-{number}");
+        mcp::write_input_params(&mut params, &request, version, Some(&elicitation));
         let mut text = self.take_scratch();
         let id = format!("\"s-{number}\"");
         jsonrpc::write_request(&mut text, &id, method.as_str(), &params);

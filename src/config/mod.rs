@@ -195,6 +195,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Of no particular place.
+    pub fn general(message: impl Into<String>) -> Self {
+        Self::of("", message)
+    }
+
     fn of(key: &str, message: impl Into<String>) -> Self {
         Self { file: None, line: None, key: key.to_owned(), message: message.into() }
     }
