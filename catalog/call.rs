@@ -127,7 +127,7 @@ pub struct Context {
 /// One call of a handler. Owned, so that it can travel to another thread (see [`Call::detach`]).
 pub struct Call {
     /// The tool's or prompt's name, or the resource's URI.
-    pub name: String,
+    pub name: Arc<str>,
     /// Arguments, already valid against the input schema (tools); strings by name (prompts); template
     /// variables (resources). A typed handler has moved them out.
     pub arguments: Value,
@@ -154,13 +154,13 @@ impl Call {
     pub fn new(
         context: Arc<Context>,
         ticket: u64,
-        name: String,
+        name: impl Into<Arc<str>>,
         arguments: Value,
         version: Version,
         client: ClientCapabilities,
     ) -> Call {
         Call {
-            name,
+            name: name.into(),
             arguments,
             responses: InputResponses::new(),
             state: None,
@@ -228,7 +228,7 @@ impl Call {
     pub fn detach(&mut self) -> Call {
         let sink = Arc::clone(self.open_sink());
         Call {
-            name: std::mem::take(&mut self.name),
+            name: Arc::clone(&self.name),
             arguments: self.arguments.take(),
             responses: std::mem::take(&mut self.responses),
             state: self.state.take(),

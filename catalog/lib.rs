@@ -4,6 +4,7 @@
 //! is what shards read. The way of a call: [`Snapshot::tool`] → [`ServedTool::run`] → a [`Step`].
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod call;
 pub mod demo;
 pub mod disk;

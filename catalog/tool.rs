@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::call::{Call, Outcome, Step};
 use crate::error::{CatalogError, check_name};
-use crate::exec::Exec;
+use crate::exec::{CONCURRENCY_MAX_DEFAULT, Exec};
 use crate::offload::{self, Asynchronous, Blocking, Gate, Inline, guard};
 use crate::reply::{Kind, internal_error};
 use crate::schema::{self, Schema};
@@ -222,6 +222,8 @@ impl Tool {
                     None => program,
                 };
                 program.check()?;
+                let calls = self.concurrency_max.unwrap_or(CONCURRENCY_MAX_DEFAULT);
+                let gate = Gate::new(Some(calls));
                 offload::blocking(Kind::Tool, gate, Arc::new(move |call| program.run(call)))
             }
         };

@@ -70,6 +70,7 @@ impl LineReader {
 }
 
 /// Fuzz: fed whole and in pieces, a stream gives the same lines and the same complaints.
+#[doc(hidden)]
 pub fn fuzz_lines(data: &[u8]) {
     let [seed, max, stream @ ..] = data else { return };
     let (step, max) = (usize::from(*seed) + 1, usize::from(*max));
@@ -102,4 +103,66 @@ fn replay(stream: &[u8], step: usize, line_bytes_max: usize) -> Vec<Option<Vec<u
         assert!(held.len() <= line_bytes_max + 1, "a line of {} bytes is held", held.len());
     }
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines of at most eight bytes; `None` is a complaint. Fed whole, at every cut and in every step.
+    #[track_caller]
+    fn check(stream: &str, expect: &[Option<&str>]) {
+        let expect: Vec<_> =
+            expect.iter().map(|line| line.map(|line| line.as_bytes().to_vec())).collect();
+        for step in (1..=stream.len()).chain([usize::MAX]) {
+            assert_eq!(replay(stream.as_bytes(), step, 8), expect, "{stream:?} in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn lines_end_with_lf_or_crlf() {
+        check("", &[]);
+        check("{}\n", &[Some("{}")]);
+        check("{}\r\n[]\n{}", &[Some("{}"), Some("[]")]);
+        check("a\rb\n\rc\r\r\n", &[Some("a\rb"), Some("\rc\r")]);
+    }
+
+    #[test]
+    fn blank_lines_are_skipped() {
+        check("\n\r\n \t\r\n{}\n\n\n[]\n\n", &[Some("{}"), Some("[]")]);
+    }
+
+    #[test]
+    fn the_limit_holds_from_both_sides() {
+        check("12345678\n", &[Some("12345678")]);
+        check("12345678\r\n", &[Some("12345678")]);
+        check("123456789\n{}\n", &[None, Some("{}")]);
+        check("12345678\r1\r\n{}\n", &[None, Some("{}")]);
+        check("123456789", &[None]);
+        check("12345678\r", &[]);
+    }
+
+    #[test]
+    fn an_oversize_line_is_reported_once_and_the_next_ones_arrive() {
+        let long = "x".repeat(100);
+        check(
+            &format!("{{}}\n{long}\r\n[]\n{long}\n{long}\n1\n"),
+            &[Some("{}"), None, Some("[]"), None, None, Some("1")],
+        );
+        check(&format!("{long}{long}"), &[None]);
+    }
+
+    /// 16 MiB in 2 KiB pieces ends soon only if nothing is looked at twice.
+    #[test]
+    fn a_long_line_in_small_pieces_is_linear_work() {
+        const SIZE: usize = 16 << 20;
+        let (mut reader, mut held) = (LineReader::default(), Vec::new());
+        for _ in 0..SIZE / 2048 {
+            held.extend_from_slice(&[b'x'; 2048]);
+            assert_eq!(reader.read(&held, SIZE), Line::Partial(0));
+        }
+        held.extend_from_slice(b"\n{}");
+        assert_eq!(reader.read(&held, SIZE), Line::Complete(&held[..SIZE], SIZE + 1));
+        assert_eq!(reader.read(&held[SIZE + 1..], SIZE), Line::Partial(0));
+    }
 }

@@ -64,3 +64,56 @@ fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
         out.push(b'\n');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(event: Option<&str>, id: Option<&str>, data: &str, expect: &str) {
+        let mut out = b"before\n\n".to_vec();
+        write_event(&mut out, event, id, data.as_bytes());
+        assert_eq!(String::from_utf8_lossy(&out[8..]), expect);
+    }
+
+    #[test]
+    fn an_event_is_its_fields_and_a_blank_line() {
+        check(None, None, "{}", "data: {}\n\n");
+        check(Some("message"), Some("7"), "{}", "event: message\nid: 7\ndata: {}\n\n");
+        check(
+            Some("endpoint"),
+            None,
+            "/messages?sessionId=a",
+            "event: endpoint\ndata: /messages?sessionId=a\n\n",
+        );
+        check(None, None, "", "data: \n\n");
+    }
+
+    #[test]
+    fn data_over_several_lines_cannot_end_the_event() {
+        check(None, None, "a\nb", "data: a\ndata: b\n\n");
+        check(None, None, "a\r\nb\rc", "data: a\ndata: b\ndata: c\n\n");
+        check(None, None, "a\n\nevent: evil", "data: a\ndata: \ndata: event: evil\n\n");
+        check(None, None, "\n", "data: \ndata: \n\n");
+        check(None, None, "a\r\n", "data: a\ndata: \n\n");
+    }
+
+    #[test]
+    fn names_and_ids_that_would_break_the_event_are_left_out() {
+        check(Some("a\nb"), Some("1\r"), "x", "data: x\n\n");
+        check(Some("a"), Some("1\0"), "x", "event: a\ndata: x\n\n");
+    }
+
+    #[test]
+    fn priming_retry_and_comments() {
+        let mut out = Vec::new();
+        write_priming(&mut out, "7");
+        write_retry(&mut out, 1500);
+        write_comment(&mut out, "still\nhere");
+        out.extend_from_slice(KEEP_ALIVE);
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "id: 7\ndata: \n\nretry: 1500\n\n: still here\n\n:\n\n"
+        );
+    }
+}

@@ -15,8 +15,14 @@ pub struct Limits {
     pub sessions_max: u32,
     /// A legacy session without any activity is dropped after this, milliseconds.
     pub session_idle_ms: u64,
+    /// At the cap only a session unused for this long makes room for a new one, milliseconds.
+    pub session_evict_after_ms: u64,
     /// Calls in flight on this shard.
     pub calls_max: u32,
+    /// Calls in flight of one session or pipe.
+    pub calls_per_client_max: u32,
+    /// `subscriptions/listen` streams on this shard.
+    pub listens_max: u32,
     /// `subscriptions/listen` streams per connection (pipes) and URIs per subscription.
     pub subscriptions_max: u32,
     /// Bytes queued to a client above which nothing more is read from it.
@@ -59,7 +65,10 @@ impl Default for Limits {
             connections_max: 0,
             sessions_max: 100_000,
             session_idle_ms: 30 * 60 * 1000,
+            session_evict_after_ms: 10_000,
             calls_max: 65_536,
+            calls_per_client_max: 1024,
+            listens_max: 1_000_000,
             subscriptions_max: 1024,
             outbox_pause_bytes: 64 * 1024,
             outbox_bytes_max: 1024 * 1024,
@@ -71,8 +80,8 @@ impl Default for Limits {
             ws_ping_ms: 30_000,
             client_request_timeout_ms: 60_000,
             request_state_ttl_ms: 10 * 60 * 1000,
-            replay_events_max: 256,
-            replay_bytes_max: 256 * 1024,
+            replay_events_max: 64,
+            replay_bytes_max: 64 * 1024,
             replay_ttl_ms: 60_000,
             page_size: 1000,
             list_ttl_ms: 60_000,

@@ -8,6 +8,7 @@ pub mod io;
 pub mod mail;
 pub mod message;
 pub mod net;
+pub mod serve;
 pub mod service;
 pub mod shard;
 pub mod stats;

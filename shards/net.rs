@@ -73,6 +73,8 @@ pub trait Net {
     fn now(&self) -> Millis;
     /// Wall clock of this turn, milliseconds since 1970.
     fn unix_ms(&self) -> u64;
+    /// A clock for durations, microseconds, read now (not once per turn).
+    fn micros(&self) -> u64;
     /// Cryptographic randomness.
     fn random(&mut self, out: &mut [u8]);
     /// The allowed `Origin` of this exchange's request: echoed on its response head (CORS).

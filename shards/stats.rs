@@ -138,10 +138,35 @@ impl Counters {
         *self.errors.entry(reason).or_default() += 1;
     }
 
+    /// Records how long a request took, microseconds.
+    pub fn latency(&mut self, method: &'static str, micros: u64) {
+        self.latency_us.entry(method).or_insert_with(new_histogram).saturating_record(micros);
+    }
+
+    /// Records how long a tool took, microseconds. `tool` must be a name of the catalog: labels are bounded.
+    pub fn tool_latency(&mut self, tool: &str, micros: u64) {
+        if let Some(histogram) = self.tool_latency_us.get_mut(tool) {
+            return histogram.saturating_record(micros);
+        }
+        let mut histogram = new_histogram();
+        histogram.saturating_record(micros);
+        self.tool_latency_us.insert(tool.to_owned(), histogram);
+    }
+
     /// Counts one finished request.
     pub fn request(&mut self, method: &'static str, outcome: OutcomeKind) {
         self.requests.entry(method).or_default()[outcome as usize] += 1;
     }
+}
+
+/// Longest duration told apart, microseconds; longer ones count as this.
+const LATENCY_MICROS_MAX: u64 = 3_600_000_000;
+
+/// Two significant digits from 1 µs to an hour: a few kilobytes each.
+fn new_histogram() -> Histogram<u64> {
+    // The bounds are constants that hdrhistogram accepts; the fallback only resizes itself.
+    Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, 2)
+        .unwrap_or_else(|_| Histogram::new(2).expect("two digits are valid"))
 }
 
 /// What a shard reports when asked.

@@ -3,7 +3,6 @@
 //! Invariants: `written <= read <= input length`; every byte is looked at once, whatever the pieces in which
 //! it arrives. Extensions and trailers are checked, bounded and forgotten.
 
-
 use super::error::HttpError;
 use super::field::is_token_byte;
 use super::head::hex_digit;

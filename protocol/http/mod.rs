@@ -13,6 +13,7 @@ mod chunked;
 mod date;
 mod error;
 mod field;
+mod fuzz;
 mod head;
 mod limits;
 mod parse;
@@ -25,12 +26,13 @@ pub use access::{Access, Denied, fuzz_access};
 pub use date::http_date;
 pub use error::HttpError;
 pub use field::{Field, Method};
+pub use fuzz::{fuzz_request, fuzz_response};
 pub use head::{Fields, Head};
 pub use limits::{FIELDS_MAX, HEAD_BYTES_MAX, Limits, MESSAGE_BYTES_MAX};
-pub use reader::{Phase, Request, RequestReader, fuzz_request};
+pub use reader::{Phase, Request, RequestReader};
 pub use response::{
-    CONTINUE, CORS_ALLOW_HEADERS, CORS_ALLOW_METHODS, ResponseHead, close_chunk, fuzz_response,
-    open_chunk, write_chunk, write_last_chunk, write_response, write_stream_head, write_upgrade,
+    CONTINUE, CORS_ALLOW_HEADERS, CORS_ALLOW_METHODS, ResponseHead, close_chunk, open_chunk,
+    write_chunk, write_last_chunk, write_response, write_stream_head, write_upgrade,
 };
 pub use status::reason_phrase;
 

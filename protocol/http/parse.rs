@@ -251,6 +251,7 @@ fn names_other_version(raw: &[u8]) -> bool {
     let line = raw.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
     match version.strip_prefix(b"HTTP/") {
+        Some(b"1.0" | b"1.1") => false, // The fault is elsewhere in the line.
         Some([major, b'.', minor]) => major.is_ascii_digit() && minor.is_ascii_digit(),
         Some([major]) => major.is_ascii_digit(),
         _ => false,

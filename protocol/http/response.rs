@@ -41,11 +41,24 @@ pub struct ResponseHead<'a> {
 /// Appends a whole response. Statuses that have no body (1xx, 204, 304) get none and no `Content-Length`.
 pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_>, body: &[u8]) {
     out.reserve(HEAD_ROOM + body.len());
+    if let ResponseHead {
+        status: 200,
+        content_type: Some("application/json"),
+        session_id: None,
+        allow: None,
+        retry_after: None,
+        extra: [],
+        allow_origin: None,
+        date: Some(date),
+        keep_alive: true,
+        http_1_0: false,
+    } = head
+    {
+        return write_plain_json(out, date, body);
+    }
     write_status_line(out, head.status);
-    match head.content_type {
-        Some("application/json") => out.extend_from_slice(b"Content-Type: application/json\r\n"),
-        Some(content_type) => write_field(out, "Content-Type", content_type),
-        None => {}
+    if let Some(content_type) = head.content_type {
+        write_field(out, "Content-Type", content_type);
     }
     write_common(out, head);
     // RFC 9110 §8.6: no Content-Length in 1xx and 204; in 304 it would describe a body we do not know.
@@ -59,6 +72,16 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_>, body: &[u8]) {
     out.extend_from_slice(b"\r\n");
     write_connection(out, head, head.keep_alive);
     out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body);
+}
+
+/// The answer to nearly every call: the same bytes as the general way, in five appends.
+fn write_plain_json(out: &mut Vec<u8>, date: &[u8; 29], body: &[u8]) {
+    out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: ");
+    out.extend_from_slice(date);
+    out.extend_from_slice(b"\r\nContent-Length: ");
+    out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body);
 }
 
@@ -223,26 +246,3 @@ fn hex(mut size: usize, digits: &mut [u8; 16]) -> &[u8] {
 const HEAD_ROOM: usize = 256;
 /// Eight digits and CRLF.
 const OPEN_CHUNK_BYTES: usize = 10;
-
-/// Fuzz: whatever is chunked here is read back by our own decoder, byte for byte.
-pub fn fuzz_response(data: &[u8]) {
-    let mut sent = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-    for (index, payload) in data.chunks(data.first().map_or(1, |&n| usize::from(n) + 1)).enumerate()
-    {
-        if index % 2 == 0 {
-            write_chunk(&mut sent, payload);
-        } else {
-            let mark = open_chunk(&mut sent);
-            sent.extend_from_slice(payload);
-            close_chunk(&mut sent, mark);
-        }
-    }
-    write_last_chunk(&mut sent);
-    let (limits, len) = (super::Limits::default(), sent.len());
-    match super::RequestReader::default().read(&mut sent, &limits) {
-        Ok(crate::Parsed::Complete(request, consumed)) => {
-            assert_eq!((request.body, consumed), (data, len));
-        }
-        other => panic!("{other:?}"),
-    }
-}

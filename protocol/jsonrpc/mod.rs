@@ -251,3 +251,52 @@ fn is_whole(token: &str) -> bool {
     let last = digits.trim_end_matches('0').len() as i64;
     last <= whole.trim_start_matches('-').len() as i64 + i64::from(exponent)
 }
+
+/// [`parse`] against serde_json: what one reads the other reads, and what an envelope holds is the same.
+pub fn fuzz_parse(data: &[u8]) {
+    let value = serde_json::from_slice::<serde_json::Value>(data);
+    let message = match parse(data) {
+        // Its syntax is looked at by `batch_items`.
+        Ok(Message::Batch(bytes)) => {
+            let items = batch_items(bytes);
+            let not_json = items.is_err_and(|err| err == errors::parse_error());
+            return assert_same_syntax(!not_json, &value);
+        }
+        message => message,
+    };
+    let not_json = matches!(&message, Err(malformed) if malformed.error == errors::parse_error());
+    assert_same_syntax(!not_json, &value);
+    let (Ok(message), Ok(value)) = (message, value) else { return };
+    let same = |raw: Option<Raw<'_>>, key: &str| {
+        let Some(raw) = raw else { return };
+        let read: serde_json::Value = serde_json::from_str(raw.get()).expect("checked JSON");
+        assert_eq!(Some(&read), value.get(key));
+        assert_eq!(Raw::parse(raw.get()), Some(raw));
+    };
+    match message {
+        Message::Request { id, method, params } => {
+            same(Raw::parse(id.raw()), "id");
+            assert_eq!(value["method"], *method);
+            same(params, "params");
+        }
+        Message::Notification { method, params } => {
+            assert_eq!(value["method"], *method);
+            assert!(value.get("id").is_none());
+            same(params, "params");
+        }
+        Message::Response { result, error, .. } => {
+            same(result, "result");
+            same(error, "error");
+        }
+        Message::Batch(_) => {}
+    }
+}
+
+fn assert_same_syntax(ours: bool, theirs: &Result<serde_json::Value, serde_json::Error>) {
+    // Its reader of values refuses numbers beyond f64; they are JSON all the same.
+    let out_of_range = |err: &serde_json::Error| err.to_string().starts_with("number out of range");
+    match theirs {
+        Err(err) if out_of_range(err) => {}
+        theirs => assert_eq!(ours, theirs.is_ok(), "{:?}", theirs.as_ref().err()),
+    }
+}

@@ -136,7 +136,7 @@ pub fn write_input_required(
             let mut entry = Object::begin(inner.escaped_key(&request.key));
             write_json_str(entry.key("method"), request.method.as_str());
             if !request.params.is_null() {
-                write_input_params(entry.key("params"), request, version);
+                write_input_params(entry.key("params"), request, version, None);
             }
             entry.close();
         }
@@ -149,25 +149,33 @@ pub fn write_input_required(
 }
 
 /// The params of a request to the client, as its revision wants them: `mode` of a form is unknown before
-/// 2025-11-25, that of a url is always there. `null` params are written as `{}`.
-pub fn write_input_params(out: &mut Vec<u8>, request: &InputRequest, version: Version) {
-    let Value::Object(params) = &request.params else {
-        out.extend_from_slice(b"{}");
-        return;
-    };
-    let mode = match request.method {
-        InputMethod::ElicitForm if version >= Version::V2025_11_25 => Some("form"),
-        InputMethod::ElicitUrl => Some("url"),
-        _ => None,
-    };
-    let elicits = matches!(request.method, InputMethod::ElicitForm | InputMethod::ElicitUrl);
+/// 2025-11-25, and `elicitationId` of a url belongs to 2025-11-25 alone (`elicitation_id`, unless the handler
+/// gave one). `null` params are written as `{}`.
+pub fn write_input_params(
+    out: &mut Vec<u8>,
+    request: &InputRequest,
+    version: Version,
+    elicitation_id: Option<&str>,
+) {
+    const ID: &str = "elicitationId";
     let mut object = Object::begin(out);
-    if let Some(mode) = mode {
-        write_json_str(object.key("mode"), mode);
+    let elicits = matches!(request.method, InputMethod::ElicitForm | InputMethod::ElicitUrl);
+    let with_id = request.method == InputMethod::ElicitUrl && version == Version::V2025_11_25;
+    match request.method {
+        InputMethod::ElicitForm if version >= Version::V2025_11_25 => {
+            write_json_str(object.key("mode"), "form");
+        }
+        InputMethod::ElicitUrl => write_json_str(object.key("mode"), "url"),
+        _ => {}
     }
-    for (name, value) in params {
-        if !(elicits && name == "mode") {
-            write_value(object.escaped_key(name), value);
+    if let Some(id) = elicitation_id.filter(|_| with_id && request.params.get(ID).is_none()) {
+        write_json_str(object.key(ID), id);
+    }
+    if let Value::Object(params) = &request.params {
+        for (name, value) in params {
+            if !(elicits && (name == "mode" || name == ID && !with_id)) {
+                write_value(object.escaped_key(name), value);
+            }
         }
     }
     object.close();

@@ -38,7 +38,8 @@ const SESSION_BYTES: usize = HEAD_BYTES + SESSION_CONTENT_BYTES + SESSION_MAC_BY
 const CURSOR_CONTENT_BYTES: usize = 1 + 4;
 const CURSOR_MAC_BYTES: usize = 16;
 const CURSOR_BYTES: usize = HEAD_BYTES + CURSOR_CONTENT_BYTES + CURSOR_MAC_BYTES;
-const NONCE_BYTES: usize = 24;
+/// Bytes of the random nonce of a sealed state.
+pub const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 const STATE_HEAD_BYTES: usize = HEAD_BYTES + NONCE_BYTES + 8;
 const STATE_TEXT_BYTES_MAX: usize =

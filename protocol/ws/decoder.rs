@@ -173,7 +173,8 @@ impl Decoder {
             _ => false,
         };
         // A text that came in one piece is checked once, when it becomes a `str`.
-        if is_text && !(whole && head.fin && !in_fragments) {
+        let at_once = whole && head.fin && !in_fragments && self.unmasked_bytes == 0;
+        if is_text && !at_once {
             self.utf8.push(fresh).map_err(|_| WsError::InvalidUtf8)?;
         }
         if !whole {
@@ -182,6 +183,9 @@ impl Decoder {
         }
         self.unmasked_bytes = 0;
         if is_text && head.fin {
+            if !self.utf8.is_whole() {
+                return Err(WsError::InvalidUtf8);
+            }
             self.utf8 = Utf8Stream::default();
         }
         Ok(Parsed::Complete((head, start), start + payload_bytes))

@@ -1,5 +1,5 @@
 //! The opening handshake (RFC 6455 §4.2): a GET becomes a WebSocket. Takes field values, not a head,
-//! so that it does not care who parsed them.
+//! so that it does not care who parsed them. The 101 itself is [`crate::http::write_upgrade`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,10 +22,13 @@ impl AcceptKey {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+}
 
-    /// The same as bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+impl std::ops::Deref for AcceptKey {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
     }
 }
 
@@ -150,24 +153,6 @@ pub fn accept_key(key: &str) -> Result<AcceptKey, HandshakeError> {
 /// connection is served all the same.
 pub fn select_subprotocol(offered: Option<&str>) -> Option<&'static str> {
     tokens(offered).any(|token| token == SUBPROTOCOL).then_some(SUBPROTOCOL)
-}
-
-/// Appends the 101 response (RFC 6455 §4.2.2).
-pub fn write_switching_protocols(
-    out: &mut Vec<u8>,
-    accept: &AcceptKey,
-    subprotocol: Option<&'static str>,
-) {
-    out.extend_from_slice(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-          Sec-WebSocket-Accept: ",
-    );
-    out.extend_from_slice(accept.as_bytes());
-    if let Some(subprotocol) = subprotocol {
-        out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
-        out.extend_from_slice(subprotocol.as_bytes());
-    }
-    out.extend_from_slice(b"\r\n\r\n");
 }
 
 fn tokens(list: Option<&str>) -> impl Iterator<Item = &str> {

@@ -22,7 +22,7 @@ pub use decoder::{Decoder, Event};
 pub use fuzz::{fuzz_handshake, fuzz_read, fuzz_utf8};
 pub use handshake::{
     AcceptKey, HandshakeError, SUBPROTOCOL, VERSION, accept_key, check_handshake,
-    select_subprotocol, write_switching_protocols,
+    select_subprotocol,
 };
 pub use write::{write_binary, write_close, write_ping, write_pong, write_text};
 

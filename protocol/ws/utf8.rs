@@ -35,6 +35,11 @@ impl Utf8Stream {
         }
     }
 
+    /// Whether the text may end here.
+    pub(super) fn is_whole(&self) -> bool {
+        self.begun_bytes == 0
+    }
+
     fn extend_begun(&mut self, byte: u8) -> Result<(), InvalidUtf8> {
         let have = usize::from(self.begun_bytes);
         let mut character = [0; 4];

@@ -97,6 +97,8 @@ pub(crate) struct Conns {
     pool: Pool,
     pub(crate) wheel: Wheel<Due>,
     random: Random,
+    /// Durations are measured from here; deadlines are not (see `now`).
+    started: std::time::Instant,
     counters: Counters,
     /// Slots in use, in whatever stage.
     occupied: u32,
@@ -136,6 +138,7 @@ impl Conns {
             post,
             pool: Pool::default(),
             wheel: Wheel::new(now),
+            started: std::time::Instant::now(),
             random: Random::new(seed),
             counters: Counters::default(),
             occupied: 0,

@@ -19,6 +19,10 @@ impl Net for Conns {
         self.unix_ms
     }
 
+    fn micros(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
+    }
+
     fn random(&mut self, out: &mut [u8]) {
         self.random.fill(out);
     }

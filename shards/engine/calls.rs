@@ -6,19 +6,20 @@
 //! Invariants: a record is in its session's or pipe's list of calls exactly as long as it is in the table;
 //! progress strictly increases; nothing is written after the answer.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use erlmcp_catalog::{Call, CallEvent, NeedInput, Outcome, ServedPrompt, ServedResource, ServedTool, Step};
+use erlmcp_catalog::{Call, CallEvent, Found, NeedInput, Outcome, ServedPrompt, ServedTool, Step};
 use erlmcp_protocol::jsonrpc;
 use erlmcp_protocol::mcp::{self, InputRequest, InputResponses, RpcError, Version, codes};
 use erlmcp_protocol::sse;
 use serde_json::Value;
 
 use super::caller::{CallOut, Caller, Takes};
+use super::gate::retry_after;
+use super::methods::{capability_of, purpose};
 use super::out::{self, Answer, Place};
-use super::sessions::{Channel, Pending};
+use super::sessions::Pending;
 use super::slots::Key;
 use super::streams::event_id;
 use super::{Engine, Waiter, commit_after};
@@ -40,7 +41,7 @@ pub enum Target {
     /// `prompts/get`.
     Prompt(Arc<ServedPrompt>),
     /// `resources/read`.
-    Resource(Arc<ServedResource>),
+    Resource(Found),
 }
 
 impl Target {
@@ -55,18 +56,19 @@ impl Target {
     fn check(&self, step: Step) -> Step {
         match self {
             Target::Tool(tool) => tool.check(step),
-            Target::Prompt(_) | Target::Resource(_) => step,
+            Target::Prompt(prompt) => prompt.check(step),
+            Target::Resource(found) => found.check(step),
         }
     }
 }
 
 /// A call about to be made.
-pub struct Invocation {
+pub struct Invocation<'m> {
     /// What.
     pub target: Target,
     /// The name or URI, as the client wrote it.
-    pub name: Arc<str>,
-    /// Arguments (tools, prompts) or template variables (resources).
+    pub name: String,
+    /// Arguments; a resource has its own.
     pub arguments: Value,
     /// Responses of the last round.
     pub responses: InputResponses,
@@ -74,8 +76,9 @@ pub struct Invocation {
     pub state: Option<Value>,
     /// Rounds so far.
     pub rounds: u32,
-    /// What a sealed state is bound to (digest c.11).
-    pub purpose: [u8; 32],
+    /// The arguments once more, should they be needed again: a legacy handler is called again with them, a
+    /// modern caller's state is bound to them. As text, which costs a call that needs neither nothing.
+    pub again: &'m str,
 }
 
 /// A round of requests that a legacy client is working on.
@@ -99,10 +102,8 @@ pub struct CallRecord {
     log_level: Option<mcp::LogLevel>,
     started_us: u64,
     target: Target,
-    name: Arc<str>,
-    /// As given: a later legacy round starts from them again.
-    arguments: Value,
-    purpose: [u8; 32],
+    name: String,
+    again: Box<str>,
     rounds: u32,
     round: Option<Round>,
     last_progress: Option<f64>,
@@ -134,20 +135,20 @@ impl CallRecord {
 
 impl Engine {
     /// Runs a handler's first step (or, modern, the step of a later round).
-    pub(super) fn invoke<N: Net>(&mut self, net: &mut N, caller: &Caller<'_>, invocation: Invocation) {
+    pub(super) fn invoke<N: Net>(
+        &mut self,
+        net: &mut N,
+        caller: &Caller<'_>,
+        invocation: Invocation<'_>,
+    ) {
         if self.calls.len() >= self.config.limits.calls_max as usize {
             net.counters().error("calls_full");
-            let error = RpcError::new(codes::INTERNAL_ERROR, "Too many calls in flight; retry in a moment");
+            let error =
+                RpcError::new(codes::INTERNAL_ERROR, "Too many calls in flight; retry in a moment");
             return self.answer_error(net, caller, 503, &error);
         }
         let key = self.calls.next_key();
-        let Invocation { target, name, arguments, responses, state, rounds, purpose } = invocation;
-        // Only a legacy caller can be asked again without sending its arguments again.
-        let kept = if caller.version.is_modern() || !target_may_ask(caller) {
-            Value::Null
-        } else {
-            arguments.clone()
-        };
+        let Invocation { target, name, arguments, responses, state, rounds, again } = invocation;
         let mut call = Call::new(
             self.context.clone(),
             key.to_u64(),
@@ -161,10 +162,10 @@ impl Engine {
         let events = std::mem::take(&mut call.events);
         if events.is_empty() {
             match &step {
-                Step::Done(outcome) => return self.answer_outcome(net, caller, outcome, &name),
+                Step::Done(outcome) => return self.answer_outcome(net, caller, outcome, &target),
                 Step::Error(error) => return self.answer_error(net, caller, 200, error),
                 Step::NeedInput(need) if caller.version.is_modern() => {
-                    return self.answer_need_input(net, caller, need, rounds, &purpose);
+                    return self.answer_need_input(net, caller, need, rounds, &name, &again);
                 }
                 Step::NeedInput(_) | Step::Later => {}
             }
@@ -184,8 +185,7 @@ impl Engine {
             started_us: caller.started_us,
             target,
             name,
-            arguments: kept,
-            purpose,
+            again: again.into(),
             rounds,
             round: None,
             last_progress: None,
@@ -256,12 +256,13 @@ impl Engine {
                     return self.begin_round(net, key, need);
                 }
                 let Some(record) = self.take_call(net, key) else { return };
-                self.answer_need_input(net, &record.caller(), &need, record.rounds, &record.purpose);
+                let CallRecord { rounds, name, again, .. } = &record;
+                self.answer_need_input(net, &record.caller(), &need, *rounds, name, again);
                 self.call_settled(net, &record);
             }
             Step::Done(outcome) => {
                 let Some(record) = self.take_call(net, key) else { return };
-                self.answer_outcome(net, &record.caller(), &outcome, &record.name);
+                self.answer_outcome(net, &record.caller(), &outcome, &record.target);
                 self.call_settled(net, &record);
             }
             Step::Error(error) => {
@@ -298,6 +299,9 @@ impl Engine {
         if let Some(session) = record.session {
             let now = net.now();
             self.sessions.touch(session, now);
+            if self.draining {
+                self.drain_session(net, session);
+            }
         }
         if let CallOut::Pipe(conn) = record.out {
             self.pipe_settle(net, conn);
@@ -349,6 +353,15 @@ impl Engine {
         }
     }
 
+    /// A client came back for the stream of a call that still runs.
+    pub(super) fn reattach_call(&mut self, key: Key, place: Place) {
+        let Some(record) = self.calls.get_mut(key) else { return };
+        if let CallOut::Request { place: attached, .. } = &mut record.out {
+            *attached = Some(place);
+            self.waiters.insert(place, Waiter::Call(key));
+        }
+    }
+
     /// A call's timer: open the stream so that keep-alives can flow, or give up on the client's answers.
     pub(super) fn call_timer<N: Net>(&mut self, net: &mut N, key: Key) {
         let now = net.now();
@@ -388,7 +401,8 @@ impl Engine {
                 let Some(session) = record.session.and_then(|s| self.sessions.get_mut(s)) else {
                     return false;
                 };
-                let Some(number) = session.streams().open_request(key, *place, now, &self.bounds) else {
+                let Some(number) = session.streams().open_request(key, *place, now, &self.bounds)
+                else {
                     net.counters().error("session_streams_full");
                     return false;
                 };
@@ -532,13 +546,15 @@ impl Engine {
         record.rounds += 1;
         if record.rounds > ROUNDS_MAX || need.requests.len() > ROUND_REQUESTS_MAX {
             net.counters().error("input_rounds_exceeded");
-            let error = RpcError::new(codes::INTERNAL_ERROR, "The handler asked for too much input");
+            let error =
+                RpcError::new(codes::INTERNAL_ERROR, "The handler asked for too much input");
             return self.handle_step(net, key, Step::Error(error));
         }
         let (version, client) = (record.version, record.client);
         let refused = need.requests.iter().find(|request| !may_ask(request, version, &client));
         if let Some(request) = refused {
-            let text = format!("This client did not declare what `{}` needs", request.method.as_str());
+            let text =
+                format!("This client did not declare what `{}` needs", request.method.as_str());
             return self.fail_call(net, key, &text);
         }
         if need.requests.is_empty() {
@@ -557,23 +573,27 @@ impl Engine {
         }
     }
 
-    fn ask_client<N: Net>(&mut self, net: &mut N, key: Key, request: InputRequest, version: Version) -> bool {
+    fn ask_client<N: Net>(
+        &mut self,
+        net: &mut N,
+        key: Key,
+        request: InputRequest,
+        version: Version,
+    ) -> bool {
         let Some(record) = self.calls.get(key) else { return false };
-        let Some(session) = record.session.and_then(|s| self.sessions.get_mut(s)) else { return false };
+        let Some(session) = record.session.and_then(|s| self.sessions.get_mut(s)) else {
+            return false;
+        };
         let number = session.next_request;
         session.next_request += 1;
-        session.pending.push(Pending { number, call: key, key: request.key });
-        let mut params = request.params;
-        // `mode` came with 2025-11-25.
-        if version < Version::V2025_11_25 {
-            if let Some(params) = params.as_object_mut() {
-                params.remove("mode");
-            }
-        }
-        let params = params.to_string();
+        session.pending.push(Pending { number, call: key, key: request.key.clone() });
+        let method = request.method;
+        let mut params = Vec::with_capacity(256);
+        let elicitation = format!("e-{number}");
+        mcp::write_input_params(&mut params, &request, version, Some(&elicitation));
         let mut text = self.take_scratch();
         let id = format!("\"s-{number}\"");
-        jsonrpc::write_request(&mut text, &id, request.method.as_str(), params.as_bytes());
+        jsonrpc::write_request(&mut text, &id, method.as_str(), &params);
         let sent = self.emit(net, key, &text);
         self.put_scratch(text);
         sent
@@ -652,7 +672,7 @@ impl Engine {
             self.context.clone(),
             key.to_u64(),
             record.name.clone(),
-            record.arguments.clone(),
+            serde_json::from_str(&record.again).unwrap_or_default(),
             record.version,
             record.client,
         )
@@ -682,22 +702,39 @@ impl Engine {
 
     // ---- Answers ----
 
-    fn answer_outcome<N: Net>(&mut self, net: &mut N, caller: &Caller<'_>, outcome: &Outcome, name: &str) {
+    pub(super) fn answer_outcome<N: Net>(
+        &mut self,
+        net: &mut N,
+        caller: &Caller<'_>,
+        outcome: &Outcome,
+        target: &Target,
+    ) {
         let snapshot = self.snapshot.clone();
         let info = caller.version.is_modern().then(|| snapshot.server_info_json());
         let kind = match outcome {
             Outcome::Tool(result) if result.is_error => OutcomeKind::ToolError,
             _ => OutcomeKind::Ok,
         };
-        if let Outcome::Tool(_) = outcome {
-            self.count_tool(net, caller, name);
-        }
-        let ttl = self.config.limits.resource_ttl_ms;
+        let ttl = match target {
+            Target::Tool(tool) => {
+                self.count_tool(net, caller, tool.name());
+                0
+            }
+            Target::Prompt(_) => 0,
+            Target::Resource(found) => u64::from(found.ttl_ms()),
+        };
         self.answer(net, caller, kind, |out| match outcome {
             Outcome::Tool(result) => mcp::write_tool_result(out, result, caller.version, info),
             Outcome::Prompt(result) => mcp::write_prompt_result(out, result, caller.version, info),
             Outcome::Resource(contents) => {
-                mcp::write_read_result(out, contents, caller.version, ttl, mcp::CacheScope::Private, info);
+                mcp::write_read_result(
+                    out,
+                    contents,
+                    caller.version,
+                    ttl,
+                    mcp::CacheScope::Private,
+                    info,
+                );
             }
         });
     }
@@ -708,13 +745,14 @@ impl Engine {
         caller: &Caller<'_>,
         need: &NeedInput,
         rounds: u32,
-        purpose: &[u8; 32],
+        name: &str,
+        again: &str,
     ) {
         let undeclared: Vec<_> = need
             .requests
             .iter()
             .filter(|request| !may_ask(request, caller.version, &caller.client))
-            .map(|request| request.method)
+            .map(|request| capability_of(request.method))
             .collect();
         if !undeclared.is_empty() {
             let error = mcp::errors::missing_capability(&undeclared);
@@ -723,15 +761,19 @@ impl Engine {
         let nothing = need.requests.is_empty() && need.state.is_none();
         if nothing || rounds >= ROUNDS_MAX || need.requests.len() > ROUND_REQUESTS_MAX {
             net.counters().error("input_rounds_exceeded");
-            let error = RpcError::new(codes::INTERNAL_ERROR, "The handler asked for too much input");
+            let error =
+                RpcError::new(codes::INTERNAL_ERROR, "The handler asked for too much input");
             return self.answer_error(net, caller, 200, &error);
         }
         let state = match &need.state {
             None => None,
-            Some(state) => match self.seal_state(net, state, rounds + 1, purpose) {
-                Ok(state) => Some(state),
-                Err(error) => return self.answer_error(net, caller, 200, &error),
-            },
+            Some(state) => {
+                match self.seal_state(net, state, rounds + 1, &purpose(caller.method, name, again))
+                {
+                    Ok(state) => Some(state),
+                    Err(error) => return self.answer_error(net, caller, 200, &error),
+                }
+            }
         };
         let snapshot = self.snapshot.clone();
         let info = snapshot.server_info_json();
@@ -753,7 +795,7 @@ impl Engine {
         jsonrpc::begin_result(&mut text, caller.id);
         write(&mut text);
         jsonrpc::end_result(&mut text);
-        self.deliver(net, caller, 200, &text);
+        self.send_answer(net, caller, 200, &text);
         self.put_scratch(text);
     }
 
@@ -768,21 +810,30 @@ impl Engine {
         self.count_request(net, caller, OutcomeKind::RpcError);
         let mut text = self.take_scratch();
         jsonrpc::write_error(&mut text, Some(caller.id), error);
-        self.deliver(net, caller, status, &text);
+        self.send_answer(net, caller, status, &text);
         self.put_scratch(text);
     }
 
     /// Sends the last message of a request where its caller waits.
-    fn deliver<N: Net>(&mut self, net: &mut N, caller: &Caller<'_>, status: u16, message: &[u8]) {
+    pub(super) fn send_answer<N: Net>(
+        &mut self,
+        net: &mut N,
+        caller: &Caller<'_>,
+        status: u16,
+        message: &[u8],
+    ) {
         let me = self.seat.shard;
         net.counters().messages_out += 1;
         match caller.out {
             CallOut::Modern { place, open: true } => {
                 out::end(net, me, place, &out::event(message, None));
             }
-            CallOut::Modern { place, open: false } | CallOut::Request { place: Some(place), stream: None } => {
+            CallOut::Modern { place, open: false }
+            | CallOut::Request { place: Some(place), stream: None } => {
                 if caller.takes.json || status != 200 {
-                    out::respond(net, me, place, Answer { status, body: message, ..Answer::default() });
+                    let retry_after = (status == 503).then(|| retry_after(net));
+                    let answer = Answer { status, body: message, retry_after, ..Answer::default() };
+                    out::respond(net, me, place, answer);
                 } else {
                     out::open(net, me, place, b"");
                     out::end(net, me, place, &out::event(message, None));
@@ -819,7 +870,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn count_request<N: Net>(&mut self, net: &mut N, caller: &Caller<'_>, kind: OutcomeKind) {
+    pub(super) fn count_request<N: Net>(
+        &mut self,
+        net: &mut N,
+        caller: &Caller<'_>,
+        kind: OutcomeKind,
+    ) {
         let took = net.micros().saturating_sub(caller.started_us);
         net.counters().request(caller.method.as_str(), kind);
         net.counters().latency(caller.method.as_str(), took);
@@ -829,18 +885,6 @@ impl Engine {
         let took = net.micros().saturating_sub(caller.started_us);
         net.counters().tool_latency(name, took);
     }
-
-    /// Open server-to-client requests by session, for tests and status.
-    #[cfg(test)]
-    pub(super) fn pending_by_session(&self) -> HashMap<Key, usize> {
-        self.sessions.iter().map(|(key, session)| (key, session.pending.len())).collect()
-    }
-}
-
-/// Whether a legacy handler may have to be called again with the same arguments.
-fn target_may_ask(caller: &Caller<'_>) -> bool {
-    let client = &caller.client;
-    client.elicitation_form || client.elicitation_url || client.sampling || client.roots
 }
 
 /// Whether a client of this revision can be asked this.
@@ -851,9 +895,4 @@ fn may_ask(request: &InputRequest, version: Version, client: &mcp::ClientCapabil
         mcp::InputMethod::Sample | mcp::InputMethod::Roots => true,
     };
     known && request.method.allowed_by(client)
-}
-
-/// Whether messages of this channel travel as SSE events.
-pub(super) fn is_stream(channel: Channel) -> bool {
-    !matches!(channel, Channel::Pipe(_))
 }

@@ -40,6 +40,8 @@ pub struct Listen {
     pub id: Box<str>,
     /// What it hears.
     pub filter: Filter,
+    /// Changes that wait until its reader reads again; each at most once, so bounded by the filter.
+    pub lagging: Vec<Change>,
 }
 
 /// A subscriber.
@@ -75,6 +77,11 @@ impl Listens {
     /// One of them.
     pub fn get(&self, key: Key) -> Option<&Listen> {
         self.slots.get(key)
+    }
+
+    /// One of them.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Listen> {
+        self.slots.get_mut(key)
     }
 
     /// Registers a listen stream.
@@ -137,9 +144,11 @@ impl Listens {
             Change::Tools => listens(&self.tools),
             Change::Prompts => listens(&self.prompts),
             Change::Resources => listens(&self.resources),
-            Change::Resource(uri) => {
-                self.by_uri.get(uri.as_str()).map(|set| set.iter().copied().collect()).unwrap_or_default()
-            }
+            Change::Resource(uri) => self
+                .by_uri
+                .get(uri.as_str())
+                .map(|set| set.iter().copied().collect())
+                .unwrap_or_default(),
         }
     }
 }
@@ -150,17 +159,21 @@ mod tests {
 
     fn listen(filter: Filter) -> Listen {
         let conn = ConnId { slot: 0, generation: 0 };
-        Listen { out: ListenOut::Pipe(conn), id: "1".into(), filter }
+        Listen { out: ListenOut::Pipe(conn), id: "1".into(), filter, lagging: Vec::new() }
     }
 
     #[test]
     fn only_who_asked_hears_of_a_change() {
         let mut listens = Listens::default();
         let tools = listens.insert(listen(Filter { tools: true, ..Filter::default() }));
-        let uri = listens.insert(listen(Filter { uris: ["a://x".into()].into(), ..Filter::default() }));
+        let uri =
+            listens.insert(listen(Filter { uris: ["a://x".into()].into(), ..Filter::default() }));
         assert_eq!(listens.interested(&Change::Tools), [Subscriber::Listen(tools)]);
         assert_eq!(listens.interested(&Change::Prompts), []);
-        assert_eq!(listens.interested(&Change::Resource("a://x".into())), [Subscriber::Listen(uri)]);
+        assert_eq!(
+            listens.interested(&Change::Resource("a://x".into())),
+            [Subscriber::Listen(uri)]
+        );
         assert_eq!(listens.interested(&Change::Resource("a://y".into())), []);
     }
 
@@ -168,7 +181,8 @@ mod tests {
     fn a_removed_stream_leaves_nothing_behind() {
         let mut listens = Listens::default();
         let uris = ["a://x".into(), "a://y".into()].into();
-        let key = listens.insert(listen(Filter { tools: true, prompts: true, resources: true, uris }));
+        let key =
+            listens.insert(listen(Filter { tools: true, prompts: true, resources: true, uris }));
         assert!(listens.remove(key).is_some());
         assert!(listens.remove(key).is_none());
         assert!(listens.by_uri.is_empty() && listens.tools.is_empty());

@@ -6,8 +6,8 @@
 
 mod answers;
 mod batch;
-mod calls;
 mod caller;
+mod calls;
 mod fanout;
 mod gate;
 mod legacy;
@@ -19,8 +19,6 @@ mod pipes;
 mod sessions;
 mod slots;
 mod streams;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -111,6 +109,8 @@ pub struct Engine {
     listens: listens::Listens,
     pipes: pipes::Pipes,
     waiters: HashMap<Place, Waiter>,
+    /// Listen streams whose readers do not keep up.
+    lagging: Vec<Key>,
     /// Reused for every message that is written; grows to the largest and is cut back.
     scratch: Vec<u8>,
     draining: bool,
@@ -150,6 +150,7 @@ impl Engine {
             listens: Default::default(),
             pipes: Default::default(),
             waiters: HashMap::new(),
+            lagging: Vec::new(),
             scratch: Vec::new(),
             draining: false,
         }
@@ -251,8 +252,10 @@ impl Service for Engine {
     fn handle_timer<N: Net>(&mut self, net: &mut N, key: TimerKey) {
         match key {
             TimerKey::Call(slot, generation) => self.call_timer(net, Key { slot, generation }),
-            TimerKey::Session(slot, generation) => self.session_timer(net, Key { slot, generation }),
-            TimerKey::Sweep => {}
+            TimerKey::Session(slot, generation) => {
+                self.session_timer(net, Key { slot, generation })
+            }
+            TimerKey::Sweep => self.sweep_lagging(net),
         }
     }
 

@@ -72,7 +72,8 @@ pub fn respond<N: Net>(net: &mut N, me: u16, to: Place, answer: Answer<'_>) {
         net.respond(to.exchange, status, headers, body);
         return;
     }
-    let op = ReplyOp::Respond { status, json: !body.is_empty(), allow, retry_after, body: body.into() };
+    let op =
+        ReplyOp::Respond { status, json: !body.is_empty(), allow, retry_after, body: body.into() };
     mail(net, to, op);
 }
 

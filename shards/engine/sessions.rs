@@ -114,11 +114,6 @@ pub struct Sessions {
 const EVICTION_PROBES: usize = 16;
 
 impl Sessions {
-    /// How many live.
-    pub fn len(&self) -> usize {
-        self.slots.len()
-    }
-
     /// The session, if it lives.
     pub fn get(&self, key: Key) -> Option<&Session> {
         self.slots.get(key)
@@ -141,7 +136,12 @@ impl Sessions {
 
     /// An idle session that must make room: the least recently used one that was not used for
     /// `evict_after_ms`. `Ok(None)` when there is room.
-    pub fn room(&self, sessions_max: u32, now: Millis, evict_after_ms: Millis) -> Result<Option<Key>, Full> {
+    pub fn room(
+        &self,
+        sessions_max: u32,
+        now: Millis,
+        evict_after_ms: Millis,
+    ) -> Result<Option<Key>, Full> {
         if self.slots.len() < sessions_max as usize {
             return Ok(None);
         }

@@ -107,10 +107,17 @@ impl Streams {
     }
 
     /// Opens a stream for a call; `None` when the session has too many.
-    pub fn open_request(&mut self, call: Key, place: Place, now: Millis, bounds: &ReplayBounds) -> Option<u32> {
+    pub fn open_request(
+        &mut self,
+        call: Key,
+        place: Place,
+        now: Millis,
+        bounds: &ReplayBounds,
+    ) -> Option<u32> {
         self.forget_old(now, bounds);
         if self.streams.len() >= REQUEST_STREAMS_MAX {
-            let oldest = self.streams.iter().position(|s| s.number != STANDALONE && s.is_finished())?;
+            let oldest =
+                self.streams.iter().position(|s| s.number != STANDALONE && s.is_finished())?;
             self.drop_stream(oldest);
         }
         self.last_number = self.last_number.wrapping_add(1).max(1);
@@ -207,7 +214,13 @@ impl Streams {
     }
 
     /// `Last-Event-ID`: what to replay, and onto which stream the new exchange is attached.
-    pub fn resume(&mut self, last_event_id: &str, place: Place, now: Millis, bounds: &ReplayBounds) -> Resume {
+    pub fn resume(
+        &mut self,
+        last_event_id: &str,
+        place: Place,
+        now: Millis,
+        bounds: &ReplayBounds,
+    ) -> Resume {
         self.forget_old(now, bounds);
         let Some((number, seq)) = parse_event_id(last_event_id) else { return Resume::Unknown };
         let Some(stream) = self.streams.iter_mut().find(|s| s.number == number) else {
@@ -232,6 +245,11 @@ impl Streams {
         Resume::Replay { events, number, finished }
     }
 
+    /// The standalone GETs, which are detached.
+    pub fn take_gets(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.gets)
+    }
+
     /// Everything attached, and forgets it all: the session ends.
     pub fn take_places(&mut self) -> Vec<Place> {
         let mut places = std::mem::take(&mut self.gets);
@@ -248,7 +266,8 @@ impl Streams {
         }
         // The forgetting may have moved streams; the largest ring pays.
         while self.bytes > bounds.bytes_max {
-            let Some(largest) = (0..self.streams.len()).max_by_key(|&i| self.streams[i].ring.len()) else {
+            let Some(largest) = (0..self.streams.len()).max_by_key(|&i| self.streams[i].ring.len())
+            else {
                 return;
             };
             if self.streams[largest].ring.is_empty() {

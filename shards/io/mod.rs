@@ -10,6 +10,9 @@ pub mod probe;
 pub mod sim;
 pub mod uring;
 
+#[cfg(test)]
+mod echo;
+
 /// Milliseconds of a monotonic clock.
 pub type Millis = u64;
 
@@ -106,34 +109,36 @@ pub trait Io {
     fn unix_ms(&self) -> u64;
     /// Fills with cryptographic randomness (seeded in the simulator).
     fn random(&mut self, out: &mut [u8]);
-    /// Arms the multishot accept of a listener.
+    /// Arms the multishot accept of a listener. Not while it is armed.
     fn accept(&mut self, listener: ListenerIndex);
-    /// Cancels the multishot accept; `AcceptEnded` with ECANCELED follows.
+    /// Cancels the multishot accept; `AcceptEnded` with ECANCELED follows, unless it had ended already.
     fn accept_stop(&mut self, listener: ListenerIndex);
     /// Closes the listening socket for good.
     fn listener_close(&mut self, listener: ListenerIndex);
     /// Arms a multishot receive.
     fn recv(&mut self, id: ConnId);
-    /// Cancels it; `RecvEnded` follows.
+    /// Cancels it; `RecvEnded` follows, unless it had ended already. Bytes may still come first.
     fn recv_stop(&mut self, id: ConnId);
     /// Sends the buffer from `from` to its end (MSG_WAITALL | MSG_NOSIGNAL). One in flight per connection.
     fn send(&mut self, id: ConnId, buffer: Vec<u8>, from: usize);
-    /// Shuts both directions down: wakes the pending receive and send.
+    /// Ends both directions: whatever is pending completes soon. The peer sees the end at [`Io::close`].
     fn shutdown(&mut self, id: ConnId);
-    /// Sends FIN, keeps receiving (lingering close).
+    /// Sends FIN, keeps receiving (lingering close). After the last send completed: one in flight would fail.
     fn shutdown_write(&mut self, id: ConnId);
     /// Closes the descriptor; `Closed` follows. Only when neither receive nor send is pending.
     fn close(&mut self, id: ConnId);
-    /// Installs an ordinary descriptor into the ring's table (stdio, adopted sockets); returns its slot.
+    /// Installs a socket into the ring's table, e.g. one end of the pair behind stdio; returns its slot. What
+    /// is not a socket is refused: receives and sends are all there is.
     fn adopt(&mut self, fd: std::os::fd::OwnedFd) -> std::io::Result<u32>;
-    /// Rings another shard's doorbell (MSG_RING); it gets [`Completion::Bell`].
+    /// Rings another shard's doorbell (MSG_RING, submitted with the next turn); it gets [`Completion::Bell`].
     fn ring_bell(&mut self, shard: u16);
     /// The bytes of a chunk.
     fn bytes(&mut self, chunk: &Chunk) -> &mut [u8];
     /// Gives the buffer back to the kernel.
     fn recycle(&mut self, chunk: Chunk);
     /// One syscall: submits everything queued, waits for at least one completion or until `wait` milliseconds
-    /// passed (`None`: do not wait), and appends all completions to `out`.
+    /// passed (`None`: do not wait), and appends all completions to `out`. All chunks of the turn before must
+    /// have been recycled.
     fn turn(&mut self, wait: Option<Millis>, out: &mut Vec<Completion>);
     /// How many direct descriptors this ring can hold.
     fn capacity(&self) -> u32;

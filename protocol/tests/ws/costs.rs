@@ -100,7 +100,12 @@ fn a_fragmented_message_is_held_within_the_limit_and_then_freed() {
 
 #[test]
 fn an_ended_connection_holds_nothing() {
-    for ending in [close_frame(1000, ""), frame(FIN | TEXT, ""), frame(CONTINUATION, b"\xff")] {
+    for ending in [
+        close_frame(1000, ""),
+        frame(FIN | TEXT, ""),
+        frame(CONTINUATION, b"\xff"),
+        frame(FIN | CONTINUATION, b"\xc3"),
+    ] {
         let mut connection = Connection::new();
         connection.feed(&frame(TEXT, "begun"));
         assert!(connection.decoder.is_mid_message());

@@ -1,8 +1,6 @@
 //! The opening handshake.
 
-use erlmcp_protocol::ws::{
-    HandshakeError, accept_key, check_handshake, select_subprotocol, write_switching_protocols,
-};
+use erlmcp_protocol::ws::{HandshakeError, accept_key, check_handshake, select_subprotocol};
 
 /// RFC 6455 §1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -107,20 +105,4 @@ fn the_subprotocol_is_selected_if_listed() {
     for offered in [None, Some(""), Some("MCP"), Some("mcp.version.1"), Some("other;mcp")] {
         assert_eq!(select_subprotocol(offered), None, "{offered:?}");
     }
-}
-
-#[test]
-fn the_101_carries_the_key_and_the_subprotocol() {
-    let accept = accept_key(KEY).expect("the key of the RFC is valid");
-    let mut out = Vec::new();
-    write_switching_protocols(&mut out, &accept, Some("mcp"));
-    assert_eq!(
-        String::from_utf8_lossy(&out),
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
-         Sec-WebSocket-Protocol: mcp\r\n\r\n",
-    );
-    out.clear();
-    write_switching_protocols(&mut out, &accept, None);
-    assert!(out.ends_with(b"Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"));
 }

@@ -370,7 +370,8 @@ impl Io for SimIo {
     }
 
     fn accept_stop(&mut self, listener: ListenerIndex) {
-        self.listeners[usize::from(listener)].stopping = true;
+        let state = &mut self.listeners[usize::from(listener)];
+        state.stopping = state.armed;
     }
 
     fn listener_close(&mut self, listener: ListenerIndex) {
@@ -448,7 +449,7 @@ impl Io for SimIo {
         let kept = self.lent.iter().filter(|lent| **lent).count();
         let ghosts = |late: &&Completion| matches!(late, Completion::Received { .. });
         let held = self.late.iter().filter(ghosts).count();
-        self.require(kept == held, format_args!("{} chunks were not recycled", kept - held));
+        self.require(kept == held, format_args!("{kept} chunks are lent, {held} expected"));
 
         let shared = self.world.clone();
         let mut world = lock(&shared);

@@ -1,0 +1,255 @@
+//! HTTP: who may call which path with which method, and the status gates before a message is looked at
+//! (digest b.8, b.9, b.11, b.12). All statuses are decided before the first byte.
+
+use erlmcp_protocol::http::{Field, Head, Method as HttpMethod, is_json};
+use erlmcp_protocol::jsonrpc::{self, Message};
+use erlmcp_protocol::mcp::{self, Era, HeaderField, Params, Refusal, RpcError, errors};
+use erlmcp_protocol::ws;
+
+use super::Engine;
+use super::caller::Takes;
+use super::out::{self, Answer, Place};
+use crate::net::{Exchange, Headers, Net};
+
+/// What browsers may send (digest b.12); `Mcp-Param-*` names are added from the request.
+const CORS_HEADERS: &str = "Content-Type, Accept, Authorization, MCP-Protocol-Version, Mcp-Method, \
+                            Mcp-Name, Mcp-Session-Id, Last-Event-ID";
+const CORS_METHODS: &str = "POST, GET, DELETE, OPTIONS";
+/// Seconds a browser may keep a preflight's answer.
+const CORS_MAX_AGE: &str = "600";
+/// Bytes of requested headers a preflight may name.
+const CORS_REQUEST_BYTES_MAX: usize = 4096;
+
+/// Seconds after which a refused client may come back, at least; up to twice as much is added at random.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+impl Engine {
+    pub(super) fn http_request<N: Net>(
+        &mut self,
+        net: &mut N,
+        to: Exchange,
+        head: &Head<'_>,
+        body: &[u8],
+    ) {
+        match self.config.access.check(head) {
+            Ok(None) => {}
+            Ok(Some(origin)) => net.allow_origin(to, origin),
+            Err(denied) => {
+                net.counters().error(denied.reason());
+                let headers = Headers { content_type: Some("text/plain"), ..Headers::default() };
+                return net.respond(to, 403, headers, denied.to_string().as_bytes());
+            }
+        }
+        match (head.path, head.method) {
+            ("/mcp" | "/sse" | "/messages", HttpMethod::Options) => preflight(net, to, head),
+            ("/mcp", HttpMethod::Post) => self.post(net, to, head, body),
+            ("/mcp", HttpMethod::Get) => self.get(net, to, head),
+            ("/mcp", HttpMethod::Delete) => self.delete(net, to, head),
+            ("/mcp", _) => not_allowed(net, to, "POST, GET, DELETE, OPTIONS"),
+            ("/sse", HttpMethod::Get) => self.open_sse(net, to, head),
+            ("/sse", _) => not_allowed(net, to, "GET, OPTIONS"),
+            ("/messages", HttpMethod::Post) => self.post_message(net, to, head, body),
+            ("/messages", _) => not_allowed(net, to, "POST, OPTIONS"),
+            ("/mcp/ws", HttpMethod::Get) => self.upgrade(net, to, head),
+            ("/mcp/ws", _) => not_allowed(net, to, "GET"),
+            ("/health", HttpMethod::Get | HttpMethod::Head) => self.health(net, to),
+            ("/health", _) => not_allowed(net, to, "GET, HEAD"),
+            _ => {
+                net.counters().error("path_unknown");
+                let headers = Headers { content_type: Some("text/plain"), ..Headers::default() };
+                let text = "no such path: MCP is served at /mcp, /sse, /messages and /mcp/ws";
+                net.respond(to, 404, headers, text.as_bytes());
+            }
+        }
+    }
+
+    fn health<N: Net>(&mut self, net: &mut N, to: Exchange) {
+        let headers = Headers { content_type: Some(out::JSON), ..Headers::default() };
+        if self.draining {
+            net.respond(to, 503, headers, br#"{"status":"draining"}"#);
+        } else {
+            net.respond(to, 200, headers, br#"{"status":"ok"}"#);
+        }
+    }
+
+    fn post<N: Net>(&mut self, net: &mut N, to: Exchange, head: &Head<'_>, body: &[u8]) {
+        let place = self.here(to);
+        if !is_json(&head.content_type) {
+            net.counters().error("content_type");
+            let error = errors::invalid_request("Content-Type must be application/json");
+            return self.refuse(net, place, None, &Refusal::new(415, error));
+        }
+        let accepts = head.accepts();
+        let takes = Takes { json: accepts.json, sse: accepts.sse };
+        if !takes.json && !takes.sse {
+            net.counters().error("accept");
+            let why = "Accept must admit application/json or text/event-stream";
+            return self.refuse(net, place, None, &Refusal::new(406, errors::invalid_request(why)));
+        }
+        let message = match jsonrpc::parse(body) {
+            Ok(message) => message,
+            Err(malformed) => {
+                net.counters().error("malformed_message");
+                let refusal = Refusal::bad_request(malformed.error);
+                return self.refuse(net, place, malformed.id.as_deref(), &refusal);
+            }
+        };
+        net.counters().messages_in += 1;
+        // Responses and cancellations still pass: calls in flight need them to finish.
+        if matches!(message, Message::Request { .. } | Message::Batch(_))
+            && self.refuse_while_draining(net, to)
+        {
+            return;
+        }
+        let (id, params) = match &message {
+            Message::Request { id, params, .. } => (Some(id.raw()), Some(*params)),
+            Message::Notification { params, .. } => (None, Some(*params)),
+            Message::Response { .. } | Message::Batch(_) => (None, None),
+        };
+        let params = match params.map(mcp::parse_params).transpose() {
+            Ok(params) => params,
+            Err(error) => return self.refuse(net, place, id, &Refusal::bad_request(error)),
+        };
+        let version = header_field(head.mcp_protocol_version);
+        match mcp::http_era(&message, params.as_ref(), &version) {
+            Ok(Era::Modern) => {
+                let params = params.unwrap_or_default();
+                self.modern_post(net, place, head, takes, &message, &params);
+            }
+            Ok(Era::Legacy) => self.legacy_post(net, place, head, takes, &message, params, body),
+            Err(refusal) => self.refuse(net, place, id, &refusal),
+        }
+    }
+
+    /// While draining only what is in flight goes on; the client is told when to come back, and where is up
+    /// to the load balancer.
+    pub(super) fn refuse_while_draining<N: Net>(&mut self, net: &mut N, to: Exchange) -> bool {
+        if self.draining {
+            net.counters().error("refused_draining");
+            self.refuse_busy(net, to, "The server is draining; retry in a moment");
+        }
+        self.draining
+    }
+
+    /// 503 with a jittered `Retry-After`: a crowd that was refused together must not return together.
+    pub(super) fn refuse_busy<N: Net>(&mut self, net: &mut N, to: Exchange, why: &'static str) {
+        let retry_after = Some(retry_after(net));
+        let mut text = self.take_scratch();
+        let error = RpcError::new(mcp::codes::INTERNAL_ERROR, why);
+        jsonrpc::write_error(&mut text, None, &error);
+        let headers = Headers {
+            content_type: Some(out::JSON),
+            retry_after,
+            close: true,
+            ..Headers::default()
+        };
+        net.respond(to, 503, headers, &text);
+        self.put_scratch(text);
+    }
+
+    /// Answers an exchange with an error before anything was run.
+    pub(super) fn refuse<N: Net>(
+        &mut self,
+        net: &mut N,
+        place: Place,
+        id: Option<&str>,
+        refusal: &Refusal,
+    ) {
+        let Refusal { status, error } = refusal;
+        net.counters().request("refused", crate::stats::OutcomeKind::RpcError);
+        let mut text = self.take_scratch();
+        jsonrpc::write_error(&mut text, id, error);
+        let answer = Answer { status: *status, body: &text, ..Answer::default() };
+        out::respond(net, self.seat.shard, place, answer);
+        self.put_scratch(text);
+    }
+
+    fn upgrade<N: Net>(&mut self, net: &mut N, to: Exchange, head: &Head<'_>) {
+        if self.refuse_while_draining(net, to) {
+            return;
+        }
+        let accept = ws::check_handshake(
+            head.method == HttpMethod::Get,
+            !head.http_1_0,
+            head.connection_upgrade,
+            head.upgrade.as_str(),
+            head.ws_version.as_str(),
+            head.ws_key.as_str(),
+        );
+        match accept {
+            Ok(key) => {
+                let offered = head.ws_protocol.as_str();
+                net.upgrade(to, key.as_str(), ws::select_subprotocol(offered));
+            }
+            Err(error) => {
+                net.counters().error("websocket_handshake");
+                let version = [("Sec-WebSocket-Version", "13")];
+                let extra: &[(&str, &str)] = if error.status() == 426 { &version } else { &[] };
+                let headers =
+                    Headers { content_type: Some("text/plain"), extra, ..Headers::default() };
+                net.respond(to, error.status(), headers, error.to_string().as_bytes());
+            }
+        }
+    }
+}
+
+/// Seconds a refused client is told to wait: one to three, at random.
+pub(super) fn retry_after<N: Net>(net: &mut N) -> u32 {
+    let mut random = [0; 1];
+    net.random(&mut random);
+    RETRY_AFTER_SECONDS + u32::from(random[0]) % (2 * RETRY_AFTER_SECONDS + 1)
+}
+
+/// The same field, as the MCP rules see it.
+pub(super) fn header_field(field: Field<'_>) -> HeaderField<'_> {
+    match field {
+        Field::Absent => HeaderField::Absent,
+        Field::One(value) => HeaderField::One(value),
+        Field::Many => HeaderField::Many,
+    }
+}
+
+/// Digest b.12: answered before anything else is asked. `Mcp-Param-*` fields are named back, as a browser
+/// must have them confirmed one by one.
+fn preflight<N: Net>(net: &mut N, to: Exchange, head: &Head<'_>) {
+    let mut allowed = String::from(CORS_HEADERS);
+    let requested = head.field("access-control-request-headers");
+    for name in requested.as_str().unwrap_or_default().split(',').map(str::trim) {
+        let is_param = name.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("mcp-param-"));
+        let is_token =
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        if is_param && is_token && allowed.len() + name.len() < CORS_REQUEST_BYTES_MAX {
+            allowed.push_str(", ");
+            allowed.push_str(name);
+        }
+    }
+    let extra = [
+        ("Access-Control-Allow-Methods", CORS_METHODS),
+        ("Access-Control-Allow-Headers", allowed.as_str()),
+        ("Access-Control-Max-Age", CORS_MAX_AGE),
+    ];
+    net.respond(to, 204, Headers { extra: &extra, ..Headers::default() }, b"");
+}
+
+fn not_allowed<N: Net>(net: &mut N, to: Exchange, allow: &'static str) {
+    net.counters().error("method_not_allowed");
+    net.respond(to, 405, Headers { allow: Some(allow), ..Headers::default() }, b"");
+}
+
+/// Digest b.8: GET and DELETE do not exist in the modern era.
+pub(super) fn is_modern_header(head: &Head<'_>) -> bool {
+    header_field(head.mcp_protocol_version)
+        .as_text()
+        .and_then(mcp::Version::parse)
+        .is_some_and(mcp::Version::is_modern)
+}
+
+/// 405 for the methods the modern era has dropped.
+pub(super) fn refuse_modern_method<N: Net>(net: &mut N, to: Exchange) {
+    not_allowed(net, to, "POST");
+}
+
+/// Params of a message that has none.
+pub(super) fn no_params<'b>() -> Params<'b> {
+    Params::default()
+}

@@ -1,0 +1,302 @@
+//! Message pipes: newline-delimited TCP, stdio, WebSocket. The connection is the conversation: modern requests
+//! are served statelessly between legacy ones, and closing it ends everything on it (digest d).
+
+use erlmcp_protocol::jsonrpc::{self, Message};
+use erlmcp_protocol::mcp::{self, Params, PipeRoute, RpcError, codes, errors};
+
+use super::Engine;
+use super::caller::{CallOut, Takes};
+use super::out;
+use super::sessions::Channel;
+use super::slots::Key;
+use crate::io::ConnId;
+use crate::net::{CloseReason, Net, PipeKind};
+
+/// One pipe.
+struct Pipe {
+    conn: ConnId,
+    kind: PipeKind,
+    /// After a legacy handshake.
+    session: Option<Key>,
+    /// Calls in flight, of both eras.
+    calls: Vec<Key>,
+    /// `subscriptions/listen` streams.
+    listens: Vec<Key>,
+    /// The peer has said its last word.
+    eof: bool,
+}
+
+/// All pipes of a shard, by connection slot.
+#[derive(Default)]
+pub struct Pipes(Vec<Option<Box<Pipe>>>);
+
+impl Pipes {
+    /// A pipe opened.
+    pub fn open(&mut self, conn: ConnId, kind: PipeKind) {
+        let slot = conn.slot as usize;
+        if self.0.len() <= slot {
+            self.0.resize_with(slot + 1, || None);
+        }
+        let (calls, listens) = (Vec::new(), Vec::new());
+        self.0[slot] =
+            Some(Box::new(Pipe { conn, kind, session: None, calls, listens, eof: false }));
+    }
+
+    fn get(&self, conn: ConnId) -> Option<&Pipe> {
+        self.0.get(conn.slot as usize)?.as_deref().filter(|pipe| pipe.conn == conn)
+    }
+
+    fn get_mut(&mut self, conn: ConnId) -> Option<&mut Pipe> {
+        self.0.get_mut(conn.slot as usize)?.as_deref_mut().filter(|pipe| pipe.conn == conn)
+    }
+
+    fn remove(&mut self, conn: ConnId) -> Option<Box<Pipe>> {
+        self.get(conn)?;
+        self.0.get_mut(conn.slot as usize)?.take()
+    }
+
+    /// All open pipes.
+    pub fn conns(&self) -> Vec<ConnId> {
+        self.0.iter().flatten().map(|pipe| pipe.conn).collect()
+    }
+
+    /// A call runs on it.
+    pub fn add_call(&mut self, conn: ConnId, call: Key) {
+        if let Some(pipe) = self.get_mut(conn) {
+            pipe.calls.push(call);
+        }
+    }
+
+    /// A call has ended.
+    pub fn remove_call(&mut self, conn: ConnId, call: Key) {
+        if let Some(pipe) = self.get_mut(conn) {
+            pipe.calls.retain(|running| *running != call);
+        }
+    }
+
+    /// A listen stream runs on it.
+    pub fn add_listen(&mut self, conn: ConnId, listen: Key) {
+        if let Some(pipe) = self.get_mut(conn) {
+            pipe.listens.push(listen);
+        }
+    }
+
+    /// A listen stream has ended.
+    pub fn remove_listen(&mut self, conn: ConnId, listen: Key) {
+        if let Some(pipe) = self.get_mut(conn) {
+            pipe.listens.retain(|running| *running != listen);
+        }
+    }
+
+    /// How many listen streams it has.
+    pub fn listens(&self, conn: ConnId) -> usize {
+        self.get(conn).map_or(0, |pipe| pipe.listens.len())
+    }
+}
+
+impl Engine {
+    pub(super) fn pipe_message<N: Net>(&mut self, net: &mut N, conn: ConnId, bytes: &[u8]) {
+        let Some(pipe) = self.pipes.get(conn) else { return };
+        let (kind, session) = (pipe.kind, pipe.session);
+        net.counters().messages_in += 1;
+        let message = match jsonrpc::parse(bytes) {
+            Ok(message) => message,
+            Err(malformed) => {
+                net.counters().error("malformed_message");
+                // Digest d.1: an answer to noise on a pipe between two programs could start a storm.
+                let noise = malformed.error.code == codes::PARSE_ERROR && kind == PipeKind::Stdio;
+                if !noise {
+                    self.pipe_error(net, conn, malformed.id.as_deref(), &malformed.error);
+                }
+                return;
+            }
+        };
+        let (id, method, raw) = match &message {
+            Message::Request { id, method, params } => (Some(id.raw()), method.as_ref(), *params),
+            Message::Notification { method, params } => (None, method.as_ref(), *params),
+            Message::Response { .. } | Message::Batch(_) => (None, "", None),
+        };
+        let params = match mcp::parse_params(raw) {
+            Ok(params) => params,
+            Err(error) if id.is_some() => return self.pipe_error(net, conn, id, &error),
+            Err(_) => return net.counters().error("malformed_message"),
+        };
+        match mcp::pipe_era(&message, Some(&params), session.is_some()) {
+            PipeRoute::Modern => self.pipe_modern(net, conn, id, method, &params),
+            PipeRoute::Initialize => self.pipe_initialize(net, conn, id, &params),
+            PipeRoute::Ping => {
+                let Some(id) = id else { return };
+                let mut text = self.take_scratch();
+                jsonrpc::write_result(&mut text, id, b"{}");
+                net.counters().messages_out += 1;
+                out::pipe(net, conn, &text);
+                self.put_scratch(text);
+            }
+            PipeRoute::Cancelled => self.pipe_cancelled(net, conn, &params),
+            PipeRoute::Refuse(error) => self.pipe_error(net, conn, id, &error),
+            PipeRoute::Ignore => {}
+            PipeRoute::Legacy => {
+                let Some(session) = session else { return };
+                match id {
+                    Some(id) => {
+                        let out = CallOut::Pipe(conn);
+                        self.session_request(net, session, out, Takes::BOTH, id, method, &params);
+                    }
+                    None => self.session_say(net, session, &message, &params),
+                }
+            }
+            PipeRoute::Response => {
+                if let Some(session) = session {
+                    self.session_say(net, session, &message, &params);
+                }
+            }
+            PipeRoute::Batch => {
+                if let (Some(session), Message::Batch(items)) = (session, &message) {
+                    self.session_batch(net, session, None, items);
+                }
+            }
+        }
+    }
+
+    fn pipe_modern<N: Net>(
+        &mut self,
+        net: &mut N,
+        conn: ConnId,
+        id: Option<&str>,
+        method: &str,
+        params: &Params<'_>,
+    ) {
+        let Some(id) = id else { return };
+        if let Err(refusal) = mcp::check_modern(method, params, None) {
+            net.counters().error("modern_gate");
+            return self.pipe_error(net, conn, Some(id), &refusal.error);
+        }
+        let Some(pipe) = self.pipes.get(conn) else { return };
+        if self.pipe_uses_id(pipe, id) {
+            let error = errors::invalid_request("This id is in flight already");
+            return self.pipe_error(net, conn, Some(id), &error);
+        }
+        if pipe.calls.len() >= self.config.limits.calls_per_client_max as usize {
+            net.counters().error("client_calls_full");
+            let error =
+                RpcError::new(codes::INTERNAL_ERROR, "Too many calls in flight on this connection");
+            return self.pipe_error(net, conn, Some(id), &error);
+        }
+        let caller = self.modern_caller(net, CallOut::Pipe(conn), Takes::BOTH, id, method, params);
+        self.modern_request(net, &caller, params, None);
+    }
+
+    fn pipe_uses_id(&self, pipe: &Pipe, id: &str) -> bool {
+        let call = |key: &Key| self.calls.get(*key).is_some_and(|call| call.id() == id);
+        let listen = |key: &Key| self.listens.get(*key).is_some_and(|listen| &*listen.id == id);
+        pipe.calls.iter().any(call) || pipe.listens.iter().any(listen)
+    }
+
+    /// Digest b.5: a second `initialize` is a renegotiation.
+    fn pipe_initialize<N: Net>(
+        &mut self,
+        net: &mut N,
+        conn: ConnId,
+        id: Option<&str>,
+        params: &Params<'_>,
+    ) {
+        let Some(id) = id else { return };
+        let known = self.pipes.get(conn).and_then(|pipe| pipe.session);
+        let key = match known {
+            Some(key) => key,
+            None => match self.make_session(net, Channel::Pipe(conn)) {
+                Ok(key) => key,
+                Err(_) => {
+                    let error =
+                        RpcError::new(codes::INTERNAL_ERROR, "Too many sessions; retry later");
+                    return self.pipe_error(net, conn, Some(id), &error);
+                }
+            },
+        };
+        let caller = self.initialize_caller(net, key, CallOut::Pipe(conn), Takes::BOTH, id);
+        match self.negotiate(net, key, &caller, params) {
+            Ok(()) => {
+                if let Some(pipe) = self.pipes.get_mut(conn) {
+                    pipe.session = Some(key);
+                }
+            }
+            Err(error) => {
+                self.answer_error(net, &caller, 400, &error);
+                if known.is_none() {
+                    self.end_session(net, key);
+                }
+            }
+        }
+    }
+
+    /// Digest c.9: stop, and send nothing further. Unknown, finished, malformed: ignored.
+    fn pipe_cancelled<N: Net>(&mut self, net: &mut N, conn: ConnId, params: &Params<'_>) {
+        let Some(id) = params.request_id.map(|id| id.raw()) else { return };
+        let Some(pipe) = self.pipes.get(conn) else { return };
+        let named = |key: &&Key| self.calls.get(**key).is_some_and(|call| call.id() == id);
+        if let Some(call) = pipe.calls.iter().find(named).copied() {
+            return self.cancel_call(net, call);
+        }
+        let named = |key: &&Key| self.listens.get(**key).is_some_and(|listen| &*listen.id == id);
+        if let Some(listen) = pipe.listens.iter().find(named).copied() {
+            self.listens.remove(listen);
+            self.pipes.remove_listen(conn, listen);
+            out::stream_gone(net);
+        }
+    }
+
+    fn pipe_error<N: Net>(
+        &mut self,
+        net: &mut N,
+        conn: ConnId,
+        id: Option<&str>,
+        error: &RpcError,
+    ) {
+        net.counters().request("refused", crate::stats::OutcomeKind::RpcError);
+        let mut text = self.take_scratch();
+        jsonrpc::write_error(&mut text, id, error);
+        net.counters().messages_out += 1;
+        out::pipe(net, conn, &text);
+        self.put_scratch(text);
+    }
+
+    pub(super) fn pipe_oversize<N: Net>(&mut self, net: &mut N, conn: ConnId) {
+        net.counters().error("message_too_large");
+        let limit = self.config.limits.message_bytes_max;
+        let error = errors::invalid_request(format!("A message may have at most {limit} bytes"));
+        self.pipe_error(net, conn, None, &error);
+    }
+
+    /// The peer will say no more: what runs may finish, then the pipe closes.
+    pub(super) fn pipe_eof<N: Net>(&mut self, net: &mut N, conn: ConnId) {
+        if let Some(pipe) = self.pipes.get_mut(conn) {
+            pipe.eof = true;
+        }
+        self.pipe_settle(net, conn);
+    }
+
+    /// Closes a pipe that has nothing left to wait for.
+    pub(super) fn pipe_settle<N: Net>(&mut self, net: &mut N, conn: ConnId) {
+        let Some(pipe) = self.pipes.get(conn) else { return };
+        if pipe.calls.is_empty() && pipe.eof {
+            net.pipe_close(conn, CloseReason::Done);
+        } else if pipe.calls.is_empty() && self.draining {
+            net.pipe_close(conn, CloseReason::GoingAway);
+        }
+    }
+
+    pub(super) fn pipe_closed<N: Net>(&mut self, net: &mut N, conn: ConnId) {
+        let Some(pipe) = self.pipes.remove(conn) else { return };
+        for call in pipe.calls {
+            self.cancel_call(net, call);
+        }
+        for listen in pipe.listens {
+            if self.listens.remove(listen).is_some() {
+                out::stream_gone(net);
+            }
+        }
+        if let Some(session) = pipe.session {
+            self.end_session(net, session);
+        }
+    }
+}

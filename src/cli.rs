@@ -1,0 +1,215 @@
+//! The command line, as design.md §11 and scripts know it.
+
+use std::path::PathBuf;
+
+use argh::FromArgs;
+
+use crate::config::{Bind, CatalogSource, Config, LogFormat};
+use crate::cores::parse_cores;
+
+/// An MCP server for bare-metal Linux: one shard per core, io_uring, nothing shared.
+/// Without arguments it serves the demo catalog on 127.0.0.1:8080.
+#[derive(FromArgs, Debug, Default, PartialEq)]
+#[argh(
+    example = "Serve a catalog file on two cores:\n  {command_name} --cores 0-1 --catalog tools.toml",
+    example = "Serve a local client over stdin and stdout:\n  {command_name} --stdio --catalog tools.toml",
+    example = "See what a running server does:\n  {command_name} status",
+    note = "A flag beats the file, the file beats the default. Port 0 picks a free port and prints it.",
+    error_code(1, "the server could not start, or a command failed"),
+    error_code(2, "the configuration is wrong"),
+    error_code(70, "a shard died")
+)]
+pub struct Args {
+    /// configuration file (TOML)
+    #[argh(option, arg_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// cores that carry shards, like 0-7,9; default: all online cores
+    #[argh(option, arg_name = "LIST", from_str_fn(parse_cores))]
+    pub cores: Option<Vec<usize>>,
+
+    /// shards on each of these cores; default 1
+    #[argh(option, arg_name = "N", from_str_fn(parse_shards_per_core))]
+    pub shards_per_core: Option<u16>,
+
+    /// address for HTTP, SSE and WebSocket, or "off"; default 127.0.0.1:8080
+    #[argh(option, arg_name = "IP:PORT", from_str_fn(Bind::parse))]
+    pub listen: Option<Bind>,
+
+    /// address for newline-delimited JSON over TCP, or "off"; default 127.0.0.1:9001
+    #[argh(option, arg_name = "IP:PORT", from_str_fn(Bind::parse))]
+    pub tcp: Option<Bind>,
+
+    /// address for metrics, health, status and drain, or "off"; default 127.0.0.1:9464
+    #[argh(option, arg_name = "IP:PORT", from_str_fn(Bind::parse))]
+    pub admin: Option<Bind>,
+
+    /// what clients may call: demo, everything, or a catalog file; default demo
+    #[argh(option, arg_name = "demo|everything|FILE", from_str_fn(parse_catalog))]
+    pub catalog: Option<CatalogSource>,
+
+    /// web origin that may call, besides loopback ones; may be repeated
+    #[argh(option, arg_name = "URL")]
+    pub allow_origin: Vec<String>,
+
+    /// host name under which clients may call, besides loopback ones; may be repeated
+    #[argh(option, arg_name = "NAME")]
+    pub allow_host: Vec<String>,
+
+    /// allow addresses that other machines can reach; there is no authentication in this version
+    #[argh(switch)]
+    pub public: bool,
+
+    /// check configuration and catalog, say what is wrong, and leave
+    #[argh(switch)]
+    pub check_config: bool,
+
+    /// serve one client over stdin and stdout; opens no listener unless one is asked for
+    #[argh(switch)]
+    pub stdio: bool,
+
+    /// how to log to stderr: text or json; default text
+    #[argh(option, arg_name = "text|json", from_str_fn(LogFormat::parse))]
+    pub log: Option<LogFormat>,
+
+    /// print the version and leave
+    #[argh(switch)]
+    pub version: bool,
+
+    #[argh(subcommand)]
+    /// what to do instead of serving
+    pub command: Option<Command>,
+}
+
+/// What to do instead of serving.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand)]
+pub enum Command {
+    /// Show a running server.
+    Status(StatusArgs),
+    /// Drain a running server.
+    Drain(DrainArgs),
+    /// Look at the host.
+    Tune(TuneArgs),
+}
+
+/// Show what a running server does.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "status",
+    example = "Watch every shard, once a second:\n  {command_name} --watch --shards"
+)]
+pub struct StatusArgs {
+    /// print the server's JSON as it is
+    #[argh(switch)]
+    pub json: bool,
+
+    /// again every second
+    #[argh(switch)]
+    pub watch: bool,
+
+    /// one line per shard
+    #[argh(switch)]
+    pub shards: bool,
+
+    /// the server's admin address; default 127.0.0.1:9464
+    #[argh(option, arg_name = "IP:PORT", default = "crate::config::DEFAULT_ADMIN.into()")]
+    pub admin: String,
+}
+
+/// Stop accepting, finish calls in flight, leave.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "drain",
+    example = "Drain the server on this machine:\n  {command_name} --admin 127.0.0.1:9464"
+)]
+pub struct DrainArgs {
+    /// the server's admin address; default 127.0.0.1:9464
+    #[argh(option, arg_name = "IP:PORT", default = "crate::config::DEFAULT_ADMIN.into()")]
+    pub admin: String,
+}
+
+/// Look at the limits of this host.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "tune", example = "See what holds the host back:\n  {command_name} check")]
+pub struct TuneArgs {
+    #[argh(subcommand)]
+    /// what to do
+    pub command: TuneCommand,
+}
+
+/// What `tune` can do.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand)]
+pub enum TuneCommand {
+    /// Compare the host with what is wanted.
+    Check(TuneCheckArgs),
+}
+
+/// Compare this host's limits with what a number of connections needs; exit code 1 if something is missing.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "check",
+    example = "Is this host fit for 100,000 connections on 8 shards?\n  {command_name} --connections 100000 --shards 8"
+)]
+pub struct TuneCheckArgs {
+    /// connections to carry; default 100000
+    #[argh(option, arg_name = "N", default = "100_000")]
+    pub connections: u64,
+
+    /// shards that share them; default: online cores
+    #[argh(option, arg_name = "N")]
+    pub shards: Option<u64>,
+}
+
+impl Args {
+    /// Lays the flags over what file and defaults said.
+    pub fn apply(&self, config: &mut Config) {
+        let server = &mut config.server;
+        set(&mut server.shards_per_core, self.shards_per_core);
+        set(&mut server.log, self.log);
+        set(&mut config.catalog, self.catalog.clone());
+        if self.cores.is_some() {
+            server.cores.clone_from(&self.cores);
+        }
+        if self.stdio {
+            // A local client's pipe needs no listener; one that is asked for by flag is opened all the same.
+            server.stdio = true;
+            server.listen = Bind::Off;
+            server.tcp = Bind::Off;
+            server.admin = Bind::Off;
+            server.shards_per_core = 1;
+        }
+        set(&mut server.listen, self.listen);
+        set(&mut server.tcp, self.tcp);
+        set(&mut server.admin, self.admin);
+        // Lists add up: a flag that took an origin away would surprise more than one that adds.
+        server.allow_origin.extend(self.allow_origin.iter().cloned());
+        server.allow_host.extend(self.allow_host.iter().cloned());
+        server.public |= self.public;
+    }
+}
+
+fn set<T>(target: &mut T, flag: Option<T>) {
+    if let Some(value) = flag {
+        *target = value;
+    }
+}
+
+fn parse_shards_per_core(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(count @ 1..=64) => Ok(count),
+        _ => Err(format!("{text:?} is not a number from 1 to 64")),
+    }
+}
+
+fn parse_catalog(text: &str) -> Result<CatalogSource, String> {
+    Ok(CatalogSource::parse(text))
+}
+
+#[cfg(test)]
+#[path = "cli_tests.rs"]
+mod tests;

@@ -1,0 +1,155 @@
+//! The configuration file (TOML): the same names as the flags, in sections.
+
+use std::path::Path;
+
+use erlmcp_shards::config::Limits;
+use toml::de::DeTable;
+
+use super::section::{Section, Source};
+use super::{Bind, CatalogSource, Config, LogFormat, Problem, ServerConfig, SocketConfig};
+use crate::cores::parse_cores;
+
+/// Lays a file's text over `config`. What is wrong is returned, everything at once; the rest is applied.
+pub fn apply_file(config: &mut Config, path: &Path, text: &str) -> Vec<Problem> {
+    let mut source = Source::new(path, text);
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        source.problem(error.span().unwrap_or(0..0), "", error.message());
+    }
+    let mut whole = Section::new(&mut source, "", root.get_ref());
+    let server = whole.table("server");
+    let limits = whole.table("limits");
+    let socket = whole.table("socket");
+    let catalog = whole.table("catalog");
+    if let Some(cluster) = whole.take("cluster") {
+        whole.problem_at(
+            cluster.span(),
+            "cluster",
+            "clustering is not in this version; remove the section",
+        );
+    }
+    if let Some(table) = server {
+        read_server(whole.source(), table, &mut config.server);
+    }
+    if let Some(table) = limits {
+        read_limits(whole.source(), table, &mut config.limits);
+    }
+    if let Some(table) = socket {
+        read_socket(whole.source(), table, &mut config.socket);
+    }
+    if let Some(table) = catalog {
+        read_catalog(whole.source(), table, path, &mut config.catalog);
+    }
+    // A file that is not TOML has no reliable keys: then only the syntax errors help.
+    if errors.is_empty() {
+        whole.finish();
+    }
+    source.finish()
+}
+
+fn read_server(source: &mut Source<'_>, table: &DeTable<'_>, server: &mut ServerConfig) {
+    // Named one by one, so that a new field cannot be forgotten here. `stdio` is a flag only: a file that
+    // made a daemon talk to its stdin would be a trap.
+    let ServerConfig {
+        cores,
+        shards_per_core,
+        listen,
+        tcp,
+        admin,
+        public,
+        allow_origin,
+        allow_host,
+        stdio: _,
+        drain_ms,
+        log,
+    } = server;
+    let mut section = Section::new(source, "server", table);
+    section.text("cores", cores, |text| parse_cores(text).map(Some));
+    section.number("shards_per_core", shards_per_core, 1..=64);
+    section.text("listen", listen, Bind::parse);
+    section.text("tcp", tcp, Bind::parse);
+    section.text("admin", admin, Bind::parse);
+    section.boolean("public", public);
+    section.texts("allow_origin", allow_origin);
+    section.texts("allow_host", allow_host);
+    section.number("drain_ms", drain_ms, 0..=HOUR_MS);
+    section.text("log", log, LogFormat::parse);
+    section.finish();
+}
+
+fn read_limits(source: &mut Source<'_>, table: &DeTable<'_>, limits: &mut Limits) {
+    let Limits {
+        message_bytes_max,
+        head_bytes_max,
+        connections_max,
+        sessions_max,
+        session_idle_ms,
+        calls_max,
+        subscriptions_max,
+        outbox_pause_bytes,
+        outbox_bytes_max,
+        send_stall_ms,
+        head_timeout_ms,
+        body_timeout_ms,
+        idle_timeout_ms,
+        stream_keepalive_ms,
+        ws_ping_ms,
+        client_request_timeout_ms,
+        request_state_ttl_ms,
+        replay_events_max,
+        replay_bytes_max,
+        replay_ttl_ms,
+        page_size,
+        list_ttl_ms,
+    } = limits;
+    let mut section = Section::new(source, "limits", table);
+    section.number("message_bytes_max", message_bytes_max, KIB..=GIB);
+    section.number("head_bytes_max", head_bytes_max, KIB..=MIB);
+    section.number("connections_max", connections_max, 0..=COUNT_MAX);
+    section.number("sessions_max", sessions_max, 1..=COUNT_MAX);
+    section.number("session_idle_ms", session_idle_ms, 1_000..=30 * DAY_MS);
+    section.number("calls_max", calls_max, 1..=COUNT_MAX);
+    section.number("subscriptions_max", subscriptions_max, 1..=COUNT_MAX);
+    section.number("outbox_pause_bytes", outbox_pause_bytes, KIB..=GIB);
+    section.number("outbox_bytes_max", outbox_bytes_max, KIB..=GIB);
+    section.number("send_stall_ms", send_stall_ms, 100..=HOUR_MS);
+    section.number("head_timeout_ms", head_timeout_ms, 100..=HOUR_MS);
+    section.number("body_timeout_ms", body_timeout_ms, 100..=HOUR_MS);
+    section.number("idle_timeout_ms", idle_timeout_ms, 100..=DAY_MS);
+    section.number("stream_keepalive_ms", stream_keepalive_ms, 100..=DAY_MS);
+    section.number("ws_ping_ms", ws_ping_ms, 100..=DAY_MS);
+    section.number("client_request_timeout_ms", client_request_timeout_ms, 100..=DAY_MS);
+    section.number("request_state_ttl_ms", request_state_ttl_ms, 1_000..=DAY_MS);
+    section.number("replay_events_max", replay_events_max, 0..=COUNT_MAX);
+    section.number("replay_bytes_max", replay_bytes_max, 0..=GIB);
+    section.number("replay_ttl_ms", replay_ttl_ms, 0..=DAY_MS);
+    section.number("page_size", page_size, 1..=100_000);
+    section.number("list_ttl_ms", list_ttl_ms, 0..=DAY_MS);
+    section.finish();
+}
+
+fn read_socket(source: &mut Source<'_>, table: &DeTable<'_>, socket: &mut SocketConfig) {
+    let SocketConfig { backlog } = socket;
+    let mut section = Section::new(source, "socket", table);
+    section.number("backlog", backlog, 1..=65_535);
+    section.finish();
+}
+
+fn read_catalog(
+    source: &mut Source<'_>,
+    table: &DeTable<'_>,
+    path: &Path,
+    catalog: &mut CatalogSource,
+) {
+    let mut section = Section::new(source, "catalog", table);
+    section.text("source", catalog, |text| Ok(CatalogSource::parse(text).beside(path)));
+    section.finish();
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+/// No table of a shard has more entries: slots travel as 32 bits, and 16 million is far beyond a core.
+const COUNT_MAX: u64 = 1 << 24;
+const HOUR_MS: u64 = 60 * 60 * 1000;
+const DAY_MS: u64 = 24 * HOUR_MS;

@@ -1,0 +1,248 @@
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/status`, `POST /drain`.
+//!
+//! Requests are read by the protocol's own reader, with the same strictness as clients'. Bounded: connections,
+//! sizes, time per request. A page in a browser cannot drain the server: `Origin` and `Host` are checked.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use erlmcp_protocol::Parsed;
+use erlmcp_protocol::http::{
+    Access, HttpError, Limits, Method, Request, RequestReader, ResponseHead, write_response,
+};
+use erlmcp_shards::stats::ShardSnapshot;
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use glommio::net::{TcpListener, TcpStream};
+
+use super::future_queue::spawn;
+use super::sample::Rates;
+use super::{AdminSeat, Collect, metrics, status};
+
+/// Connections at once; one more is closed unanswered.
+const CONNECTIONS_MAX: usize = 64;
+/// Requests have small heads and no bodies.
+const LIMITS: Limits = Limits { head_bytes_max: 8 * 1024, body_bytes_max: 1024 };
+/// A request must be whole, and its answer taken, within this; an idle connection goes after it too.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two samples for rates.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// After an accept that failed (descriptors run out), before the next one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+struct Admin {
+    access: Access,
+    collect: Collect,
+    shards: usize,
+    on_drain: Box<dyn Fn() + Send>,
+    draining: Arc<AtomicBool>,
+    started: Instant,
+    rates: RefCell<Rates>,
+    connections: Cell<usize>,
+}
+
+/// Serves until the executor ends.
+pub async fn serve(seat: AdminSeat, draining: Arc<AtomicBool>, started: Instant) {
+    let AdminSeat { listener, access, collect, shards, on_drain } = seat;
+    // SAFETY: `into_raw_fd` gives up an open, listening socket; nobody else owns it from here on. glommio's own
+    // `bind` is refused because it sets SO_REUSEPORT: two servers would share the port without a word.
+    let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
+    let admin = Rc::new(Admin {
+        access,
+        collect,
+        shards,
+        on_drain,
+        draining,
+        started,
+        rates: RefCell::default(),
+        connections: Cell::new(0),
+    });
+    spawn(Box::pin(sample(admin.clone())));
+    loop {
+        match listener.accept().await {
+            Ok(stream) => {
+                if CONNECTIONS_MAX <= admin.connections.get() {
+                    continue;
+                }
+                let guest = Guest::enter(admin.clone());
+                spawn(Box::pin(guest.serve(stream)));
+            }
+            Err(err) => {
+                log::warn!("admin listener: {err}");
+                glommio::timer::Timer::new(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn sample(admin: Rc<Admin>) {
+    loop {
+        let shards = admin.snapshots().await;
+        admin.rates.borrow_mut().handle_sample(Instant::now(), &shards);
+        let missing = admin.shards.saturating_sub(shards.len());
+        if missing == 0 {
+            // A watchdog that is fed only while every shard answers is worth having.
+            crate::notify::watchdog();
+        } else if !admin.draining.load(Ordering::Relaxed) {
+            log::warn!("{missing} of {} shards did not report in time", admin.shards);
+        }
+        glommio::timer::Timer::new(SAMPLE_EVERY).await;
+    }
+}
+
+/// One connection, counted while it lives.
+struct Guest {
+    admin: Rc<Admin>,
+}
+
+impl Guest {
+    fn enter(admin: Rc<Admin>) -> Self {
+        admin.connections.set(admin.connections.get() + 1);
+        Self { admin }
+    }
+
+    async fn serve(self, mut stream: TcpStream) {
+        let patient = stream
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+        if patient.is_err() {
+            return;
+        }
+        let mut reader = RequestReader::default();
+        let mut input: Vec<u8> = Vec::new();
+        let mut chunk = vec![0; 4096];
+        loop {
+            let (answer, consumed) = match reader.read(&mut input, &LIMITS) {
+                Ok(Parsed::Partial) => {
+                    match stream.read(&mut chunk).await {
+                        Ok(0) | Err(_) => return,
+                        Ok(count) => input.extend_from_slice(&chunk[..count]),
+                    }
+                    continue;
+                }
+                Ok(Parsed::Complete(request, consumed)) => {
+                    (self.admin.answer(&request).await, consumed)
+                }
+                Err(err) => (refusal(&err), input.len()),
+            };
+            input.drain(..consumed);
+            if stream.write_all(&answer.bytes).await.is_err() || !answer.keep_alive {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.admin.connections.set(self.admin.connections.get() - 1);
+    }
+}
+
+struct Answer {
+    bytes: Vec<u8>,
+    keep_alive: bool,
+}
+
+impl Admin {
+    async fn answer(&self, request: &Request<'_>) -> Answer {
+        let head = &request.head;
+        let keep_alive = head.keep_alive;
+        if let Err(denied) = self.access.check(head) {
+            return plain(403, keep_alive, None, &format!("{denied}\n"));
+        }
+        let allowed = if head.path == "/drain" { Method::Post } else { Method::Get };
+        if !matches!(head.path, "/metrics" | "/livez" | "/readyz" | "/status" | "/drain") {
+            return plain(
+                404,
+                keep_alive,
+                None,
+                "there are /metrics, /livez, /readyz, /status and POST /drain\n",
+            );
+        }
+        if head.method != allowed {
+            let allow = if allowed == Method::Post { "POST" } else { "GET" };
+            return plain(405, keep_alive, Some(allow), "method not allowed\n");
+        }
+        match head.path {
+            "/livez" => plain(200, keep_alive, None, "ok\n"),
+            "/readyz" if self.draining.load(Ordering::Relaxed) => {
+                plain(503, keep_alive, None, "draining\n")
+            }
+            "/readyz" => plain(200, keep_alive, None, "ready\n"),
+            "/metrics" => self.metrics(keep_alive).await,
+            "/status" => self.status(keep_alive).await,
+            _ => {
+                (self.on_drain)();
+                whole(202, keep_alive, "application/json", None, b"{\"draining\":true}\n")
+            }
+        }
+    }
+
+    async fn metrics(&self, keep_alive: bool) -> Answer {
+        let shards = self.snapshots().await;
+        let uptime = self.started.elapsed().as_secs_f64();
+        match metrics::render(shards, metrics::resident_bytes(), uptime) {
+            Ok(text) => whole(200, keep_alive, metrics::CONTENT_TYPE, None, text.as_bytes()),
+            Err(err) => plain(500, keep_alive, None, &format!("{err}\n")),
+        }
+    }
+
+    async fn status(&self, keep_alive: bool) -> Answer {
+        let shards = self.snapshots().await;
+        let view = status::view(
+            &shards,
+            &self.rates.borrow(),
+            self.shards,
+            self.started.elapsed(),
+            self.draining.load(Ordering::Relaxed),
+        );
+        match serde_json::to_vec(&view) {
+            Ok(json) => whole(200, keep_alive, "application/json", None, &json),
+            Err(err) => plain(500, keep_alive, None, &format!("{err}\n")),
+        }
+    }
+
+    /// Waits for the shards on glommio's blocking thread, so that the executor goes on meanwhile.
+    async fn snapshots(&self) -> Vec<ShardSnapshot> {
+        let collect = self.collect.clone();
+        let mut shards = glommio::executor().spawn_blocking(move || collect()).await;
+        shards.sort_unstable_by_key(|shard| shard.shard);
+        shards
+    }
+}
+
+fn refusal(err: &HttpError) -> Answer {
+    plain(err.status(), false, None, &format!("{err}\n"))
+}
+
+fn plain(status: u16, keep_alive: bool, allow: Option<&str>, text: &str) -> Answer {
+    whole(status, keep_alive, "text/plain; charset=utf-8", allow, text.as_bytes())
+}
+
+fn whole(
+    status: u16,
+    keep_alive: bool,
+    content_type: &str,
+    allow: Option<&str>,
+    body: &[u8],
+) -> Answer {
+    let mut bytes = Vec::new();
+    let head = ResponseHead {
+        status,
+        content_type: Some(content_type),
+        allow,
+        extra: &[("Cache-Control", "no-store")],
+        keep_alive,
+        ..ResponseHead::default()
+    };
+    write_response(&mut bytes, &head, body);
+    Answer { bytes, keep_alive }
+}
+
+#[cfg(test)]
+#[path = "admin_tests.rs"]
+mod tests;

@@ -1,0 +1,148 @@
+//! The control plane: one glommio executor on a thread of its own, beside the shards.
+//!
+//! It serves the admin listener and runs the slow work of handlers ([`GlommioRunner`]). Async code is the
+//! natural way to write both, and nothing here is on the path of a message (ARCHITECTURE.md: glommio costs a
+//! shard's thread +80 % at partial load, so it is not there).
+//!
+//! Invariants: the executor's thread never waits for a shard (snapshots are awaited on glommio's blocking
+//! thread); every queue into it is bounded; a panic of a handler's future ends that future only.
+
+mod admin;
+mod future_queue;
+mod metrics;
+mod pool;
+mod runner;
+mod sample;
+mod status;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use erlmcp_protocol::http::Access;
+use erlmcp_shards::stats::ShardSnapshot;
+use glommio::{LocalExecutorBuilder, Placement};
+
+use future_queue::FutureQueue;
+pub use runner::GlommioRunner;
+pub use status::{LatencyView, ShardView, StatusView};
+
+/// Asks every shard for its counters and waits, bounded; shards that did not answer are missing.
+pub type Collect = Arc<dyn Fn() -> Vec<ShardSnapshot> + Send + Sync>;
+
+/// What the control plane needs to serve its listener.
+pub struct AdminSeat {
+    /// Bound, listening.
+    pub listener: TcpListener,
+    /// Who may call.
+    pub access: Access,
+    /// Where counters come from.
+    pub collect: Collect,
+    /// Shards there should be.
+    pub shards: usize,
+    /// Somebody POSTed `/drain`.
+    pub on_drain: Box<dyn Fn() + Send>,
+}
+
+/// The running control plane.
+pub struct Control {
+    runner: Arc<GlommioRunner>,
+    queue: Arc<FutureQueue>,
+    draining: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    started: Instant,
+}
+
+impl Control {
+    /// Starts the executor. Its thread is not pinned: the kernel finds it a core with room.
+    pub fn start() -> io::Result<Self> {
+        let queue = Arc::new(FutureQueue::new());
+        let (ready, is_ready) = crossbeam_channel::bounded(1);
+        let on_thread = queue.clone();
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || run_executor(&on_thread, &ready))?;
+        match is_ready.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return Err(io::Error::other(why)),
+            Err(_) => return Err(io::Error::other("the control plane's thread died at its start")),
+        }
+        Ok(Self {
+            runner: Arc::new(GlommioRunner::new(queue.clone())),
+            queue,
+            draining: Arc::default(),
+            thread: Some(thread),
+            started: Instant::now(),
+        })
+    }
+
+    /// Runs slow work of handlers.
+    pub fn runner(&self) -> Arc<GlommioRunner> {
+        self.runner.clone()
+    }
+
+    /// Begins to serve the admin listener. Returns its address.
+    pub fn serve_admin(&self, seat: AdminSeat) -> io::Result<SocketAddr> {
+        let address = seat.listener.local_addr()?;
+        let draining = self.draining.clone();
+        let started = self.started;
+        let serve: erlmcp_catalog::runner::FutureJob =
+            Box::new(move || Box::pin(admin::serve(seat, draining, started)));
+        self.queue.push(serve).map_err(|_| io::Error::other("the control plane is gone"))?;
+        Ok(address)
+    }
+
+    /// From now on `/readyz` says 503, so that load balancers look elsewhere.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the executor: what runs on it is dropped, its listener closes.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.queue.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported by its own hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Submission entries of the executor's rings: admin requests and child processes, not messages.
+const RING_DEPTH: usize = 128;
+/// glommio's registered memory, bytes: its smallest. It serves direct file I/O, which nobody does here, and
+/// counts against RLIMIT_MEMLOCK three times.
+const IO_MEMORY_BYTES: usize = 64 * 1024;
+
+fn run_executor(queue: &FutureQueue, ready: &Sender<Result<(), String>>) {
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
+        .ring_depth(RING_DEPTH)
+        .io_memory(IO_MEMORY_BYTES)
+        .make();
+    match executor {
+        Ok(executor) => {
+            let _ = ready.send(Ok(()));
+            executor.run(queue.run());
+        }
+        Err(err) => {
+            let why = format!(
+                "the control plane cannot start its executor: {err}. It needs io_uring and 512 KiB of locked \
+                 memory; see `erlmcp-shard tune check`"
+            );
+            let _ = ready.send(Err(why));
+        }
+    }
+}
