@@ -85,7 +85,10 @@ fn read_limits(source: &mut Source<'_>, table: &DeTable<'_>, limits: &mut Limits
         connections_max,
         sessions_max,
         session_idle_ms,
+        session_evict_after_ms,
         calls_max,
+        calls_per_client_max,
+        listens_max,
         subscriptions_max,
         outbox_pause_bytes,
         outbox_bytes_max,
@@ -109,7 +112,10 @@ fn read_limits(source: &mut Source<'_>, table: &DeTable<'_>, limits: &mut Limits
     section.number("connections_max", connections_max, 0..=COUNT_MAX);
     section.number("sessions_max", sessions_max, 1..=COUNT_MAX);
     section.number("session_idle_ms", session_idle_ms, 1_000..=30 * DAY_MS);
+    section.number("session_evict_after_ms", session_evict_after_ms, 0..=DAY_MS);
     section.number("calls_max", calls_max, 1..=COUNT_MAX);
+    section.number("calls_per_client_max", calls_per_client_max, 1..=COUNT_MAX);
+    section.number("listens_max", listens_max, 1..=COUNT_MAX);
     section.number("subscriptions_max", subscriptions_max, 1..=COUNT_MAX);
     section.number("outbox_pause_bytes", outbox_pause_bytes, KIB..=GIB);
     section.number("outbox_bytes_max", outbox_bytes_max, KIB..=GIB);
