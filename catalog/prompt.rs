@@ -32,8 +32,10 @@ struct PromptArgument {
     required: bool,
 }
 
+type Fill = Box<dyn Fn(&Arguments, &mut Call) -> Step + Send + Sync>;
+
 enum Body {
-    Handler(Box<dyn Fn(&Arguments, &mut Call) -> Step + Send + Sync>),
+    Handler(Fill),
     Template(Vec<(Role, String)>),
 }
 

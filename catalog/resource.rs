@@ -208,8 +208,10 @@ pub struct ResourceTemplate {
     completers: HashMap<String, Completer>,
 }
 
+type ReadOne = Box<dyn Fn(&Arguments, &mut Call, Option<&str>) -> Step + Send + Sync>;
+
 enum TemplateBody {
-    Handler(Box<dyn Fn(&Arguments, &mut Call, Option<&str>) -> Step + Send + Sync>),
+    Handler(ReadOne),
     Directory(PathBuf),
 }
 

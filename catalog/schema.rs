@@ -63,7 +63,8 @@ fn describe(error: &ValidationError<'_>, text: &mut String) {
 
 fn bounded(mut text: String) -> String {
     if VIOLATION_BYTES_MAX < text.len() {
-        text.truncate(text.floor_char_boundary(VIOLATION_BYTES_MAX));
+        let fits = (0..=VIOLATION_BYTES_MAX).rev().find(|&at| text.is_char_boundary(at));
+        text.truncate(fits.unwrap_or(0));
         text.push('…');
     }
     text

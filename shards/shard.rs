@@ -230,6 +230,7 @@ impl<I: Io, S: Service> Shard<I, S> {
                 Completion::AcceptEnded { listener, errno } => {
                     let state = &mut self.listeners[usize::from(listener)].state;
                     *state = match errno {
+                        _ if *state == Accepting::Closed => Accepting::Closed,
                         0 | libc::ECANCELED => Accepting::Off,
                         _ => {
                             let at = self.conns.now().saturating_add(ACCEPT_REST_MS);
@@ -365,7 +366,8 @@ impl<I: Io, S: Service> Shard<I, S> {
         }
     }
 
-    fn snapshot(&mut self) -> ShardSnapshot {
+    /// What [`Mail::Snapshot`] reports.
+    pub fn snapshot(&mut self) -> ShardSnapshot {
         let mut ring = vec![
             ("turns", self.turns),
             ("parked", self.parked),

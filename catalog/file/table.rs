@@ -150,14 +150,20 @@ impl<'t> Table<'t> {
         inside
     }
 
+    /// Strings; each one that is none is a fault of its own.
     pub(super) fn texts(&self, key: &str) -> Option<Vec<String>> {
-        self.read(key, "an array of strings", |value| {
-            value
-                .as_array()?
-                .iter()
-                .map(|item| item.get_ref().as_str().map(str::to_owned))
-                .collect()
-        })
+        let items = self.read(key, "an array of strings", |value| value.as_array())?;
+        let text = |item: &Spanned<DeValue<'_>>| {
+            let text = item.get_ref().as_str().map(str::to_owned);
+            if text.is_none() {
+                let message = format!("must hold strings, not {}", named_type(item.get_ref()));
+                self.faults.add(Some(item.span().start), &self.key_path(key), message);
+            }
+            text
+        };
+        // Collected first, so that every fault is noted and not only the first.
+        let texts: Vec<Option<String>> = items.iter().map(text).collect();
+        texts.into_iter().collect()
     }
 
     /// One of a few words.

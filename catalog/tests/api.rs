@@ -123,9 +123,7 @@ fn results_are_held_to_the_output_schema() {
     });
     let answering = |answer: fn() -> Step| {
         let tool = Tool::new("t").output_schema(schema.clone());
-        stage_of(tool.handler(move |_: NoArguments, _: &mut Call| answer()))
-            .tool("t", json!({}))
-            .1
+        stage_of(tool.handler(move |_: NoArguments, _: &mut Call| answer())).tool("t", json!({})).1
     };
     assert_eq!(said(answering(|| Json(Sum { sum: 3 }).into_step())), r#"{"sum":3}"#);
     let wrong = answering(|| Json(json!({"sum": "3"})).into_step());
@@ -152,9 +150,9 @@ fn errors_of_a_tool_are_results_and_steps_are_protocol_errors() {
     }));
     assert!(failure(stage.tool("t", json!({})).1).contains("error"));
     let rejected = protocol::RpcError::new(codes::INVALID_PARAMS, "no such thing");
-    let stage = stage_of(Tool::new("t").handler(move |_: NoArguments, _: &mut Call| {
-        Step::Error(rejected.clone())
-    }));
+    let stage = stage_of(
+        Tool::new("t").handler(move |_: NoArguments, _: &mut Call| Step::Error(rejected.clone())),
+    );
     assert_eq!(error(stage.tool("t", json!({})).1).message, "no such thing");
 }
 
@@ -208,12 +206,11 @@ fn a_reply_that_is_dropped_or_postponed_again_is_an_internal_error() {
 fn one_call_more_than_the_cap_is_told_to_retry_and_the_next_may_run() {
     let (release, gate) = mpsc::channel::<()>();
     let gate = Mutex::new(gate);
-    let stage = stage_of(Tool::new("t").concurrency_max(1).blocking(
-        move |_: NoArguments, _: Call| {
+    let stage =
+        stage_of(Tool::new("t").concurrency_max(1).blocking(move |_: NoArguments, _: Call| {
             let _ = gate.lock().map(|gate| gate.recv_timeout(PATIENCE));
             "ran"
-        },
-    ));
+        }));
     assert_eq!(stage.start("t", json!({})).1, Step::Later);
     assert!(failure(stage.tool("t", json!({})).1).contains("busy"));
     release.send(()).expect("the first call waits");
@@ -296,7 +293,8 @@ fn prompts_want_their_required_arguments_as_strings() {
             (Role::Assistant, "{{who}} has been greeted"),
         ]);
     let stage = Stage::new(Catalog::builder().prompt(prompt).build().expect("catalog"));
-    let Step::Done(Outcome::Prompt(result)) = stage.prompt("p", json!({"who": "{{how}}", "z": "1"}))
+    let Step::Done(Outcome::Prompt(result)) =
+        stage.prompt("p", json!({"who": "{{how}}", "z": "1"}))
     else {
         panic!("no prompt")
     };
@@ -311,9 +309,10 @@ fn prompts_want_their_required_arguments_as_strings() {
 
 #[track_caller]
 fn check_template(template: &str, uri: &str, expect: Option<&str>) {
-    let template = ResourceTemplate::new(template, "t").handler(|vars: &Arguments, _: &mut Call| {
-        vars.iter().map(|(name, value)| format!("{name}={value};")).collect::<String>()
-    });
+    let template =
+        ResourceTemplate::new(template, "t").handler(|vars: &Arguments, _: &mut Call| {
+            vars.iter().map(|(name, value)| format!("{name}={value};")).collect::<String>()
+        });
     let stage = Stage::new(Catalog::builder().template(template).build().expect("catalog"));
     let found = stage.read(uri).map(|step| match step {
         Step::Done(Outcome::Resource(contents)) => {
@@ -423,7 +422,10 @@ fn what_cannot_be_served_is_refused_by_name() {
         let tool = Tool::new("t").input_schema(schema);
         Catalog::builder().tool(tool.handler(|_: Value, _: &mut Call| ""))
     };
-    check_refused(Catalog::builder().tool(tool("a")).tool(tool("a")), "tool `a`: the name is taken");
+    check_refused(
+        Catalog::builder().tool(tool("a")).tool(tool("a")),
+        "tool `a`: the name is taken",
+    );
     check_refused(Catalog::builder().tool(tool("")), "tool ``: the name is empty");
     check_refused(
         Catalog::builder().tool(tool("a b")),

@@ -89,7 +89,8 @@ fn plain_fixtures_have_the_suites_texts() {
     );
     said(stage.tool("test_missing_capability", json!({})).1);
     said(stage.tool("test_x_mcp_header", json!({})).1);
-    let header = stage.handle.snapshot().tool("test_x_mcp_header").expect("tool").header_params().len();
+    let header =
+        stage.handle.snapshot().tool("test_x_mcp_header").expect("tool").header_params().len();
     assert_eq!(header, 3);
 }
 
@@ -133,7 +134,8 @@ fn the_2020_12_schema_is_kept_and_enforced() {
     let (bytes, _) =
         snapshot.list(ListKind::Tools, Version::V2025_11_25, 0, 1000).expect("one page");
     let listed = std::str::from_utf8(bytes).expect("UTF-8");
-    for keyword in ["\"$schema\"", "\"$anchor\":\"addressDef\"", "\"allOf\"", "\"if\"", "\"else\""] {
+    for keyword in ["\"$schema\"", "\"$anchor\":\"addressDef\"", "\"allOf\"", "\"if\"", "\"else\""]
+    {
         assert!(listed.contains(keyword), "{keyword} was lost");
     }
 }
@@ -206,7 +208,8 @@ fn accept(content: Value) -> Value {
 
 #[test]
 fn asking_tools_ask_and_then_answer() {
-    let sampled = json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "Paris"}});
+    let sampled =
+        json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "Paris"}});
     let rooted = json!({"roots": [{"uri": "file:///test/root"}]});
     let none = || json!({});
     check_rounds(
@@ -302,7 +305,8 @@ fn declining_is_a_normal_answer() {
 #[test]
 fn a_state_that_is_missing_starts_over() {
     let mut stage = everything_stage();
-    stage.responses = json!({"confirm": accept(json!({"ok": true}))}).as_object().cloned().expect("object");
+    stage.responses =
+        json!({"confirm": accept(json!({"ok": true}))}).as_object().cloned().expect("object");
     let (_, step) = stage.tool("test_input_required_result_request_state", json!({}));
     assert!(matches!(step, Step::NeedInput(need) if need.state.is_some()));
 }

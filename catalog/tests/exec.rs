@@ -1,12 +1,13 @@
 //! Programs as tools, with real programs.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use erlmcp_protocol::mcp::Content;
 use serde_json::{Value, json};
 
 use super::api::tempfile;
-use super::{Stage, failure, result, said};
+use super::{PATIENCE, Stage, failure, result, said};
 use crate::*;
 
 fn program(exec: Exec) -> Stage {
@@ -97,60 +98,79 @@ fn a_large_input_reaches_a_program_that_reads_it_and_one_that_does_not() {
     assert_eq!(said(run(both, arguments)).len(), 500_000);
 }
 
-/// Waits until the process behind this number is gone or a zombie that someone else has to reap.
-fn gone(pid: &str) -> bool {
-    let stat = Path::new("/proc").join(pid.trim()).join("stat");
-    for _ in 0..1000 {
-        match std::fs::read_to_string(&stat) {
-            Err(_) => return true,
-            Ok(stat) if stat.rsplit(')').next().is_some_and(|s| s.trim().starts_with('Z')) => {
-                return true;
-            }
-            Ok(_) => std::thread::yield_now(),
+/// Waits for something that must come; only a hang makes it give up.
+fn wait_until(mut condition: impl FnMut() -> bool) -> bool {
+    let patience = Instant::now() + PATIENCE;
+    while Instant::now() < patience {
+        if condition() {
+            return true;
         }
+        std::thread::yield_now();
     }
     false
 }
 
-fn check_family_ends(exec: impl FnOnce(&Path) -> Exec, end: impl FnOnce(&Stage)) -> Step {
-    let file = tempfile("pids");
-    let stage = program(exec(&file));
-    assert_eq!(stage.start("t", json!({})).1, Step::Later);
-    while std::fs::read_to_string(&file).is_ok_and(|text| text.lines().count() == 2) != true {
-        std::thread::yield_now();
+/// Whether a process is gone, or a zombie that its new parent has to reap.
+fn is_gone(pid: &str) -> bool {
+    match std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")) {
+        Err(_) => true,
+        Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| rest.trim().starts_with('Z')),
     }
-    end(&stage);
-    let (_, step) = stage.wait();
-    for pid in std::fs::read_to_string(&file).expect("pids").lines() {
-        assert!(gone(pid), "process {pid} is still there");
-    }
-    std::fs::remove_file(&file).expect("clean up");
-    step
 }
 
-/// A program with a child of its own, both of which would run for an hour.
-fn family(file: &Path) -> Exec {
-    sh(&format!("sleep 3600 & {{ echo $$; echo $!; }} > {0}.new; mv {0}.new {0}; wait", file.display()))
+/// Runs a family of two, ends it, and looks that both are gone.
+#[track_caller]
+fn check_family_ends(exec: Exec, file: &Path, end: impl FnOnce(&Stage)) -> String {
+    let stage = program(exec);
+    assert_eq!(stage.start("t", json!({})).1, Step::Later);
+    assert!(wait_until(|| file.exists()), "the program never started");
+    end(&stage);
+    let (_, step) = stage.wait();
+    let pids = std::fs::read_to_string(file).expect("pids");
+    assert_eq!(pids.lines().count(), 2);
+    for pid in pids.lines() {
+        assert!(wait_until(|| is_gone(pid)), "process {pid} is still there");
+    }
+    std::fs::remove_file(file).expect("clean up");
+    let result = result(step);
+    match result.content.as_slice() {
+        [Content::Text(text)] => text.clone(),
+        content => panic!("not one text: {content:?}"),
+    }
+}
+
+/// A program with a child that would run for an hour; both numbers stand in the file, then `last` is done.
+fn family(file: &Path, last: &str) -> Exec {
+    let file = file.display();
+    sh(&format!("sleep 3600 & {{ echo $$; echo $!; }} > {file}.new; mv {file}.new {file}; {last}"))
 }
 
 #[test]
 fn a_timeout_ends_the_program_and_all_it_started() {
-    let step =
-        check_family_ends(|file| family(file).timeout(Duration::from_millis(500)), |_| {});
-    assert_eq!(failure(step), "Timed out after 500 ms");
+    let file = tempfile("pids");
+    // However slow the machine is, one of these is long enough for the family to have started.
+    let mut timeout = Duration::from_millis(200);
+    while !file.exists() && timeout < PATIENCE {
+        let text = failure(run(family(&file, "wait").timeout(timeout), json!({})));
+        assert_eq!(text, format!("Timed out after {} ms", timeout.as_millis()));
+        timeout *= 2;
+    }
+    for pid in std::fs::read_to_string(&file).expect("pids").lines() {
+        assert!(wait_until(|| is_gone(pid)), "process {pid} is still there");
+    }
+    std::fs::remove_file(file).expect("clean up");
 }
 
 #[test]
 fn a_cancelled_call_ends_the_program_and_all_it_started() {
-    assert_eq!(failure(check_family_ends(family, Stage::cancel)), "Cancelled");
+    let file = tempfile("pids");
+    assert_eq!(check_family_ends(family(&file, "wait"), &file, Stage::cancel), "Cancelled");
 }
 
 #[test]
 fn what_a_program_leaves_behind_ends_with_it() {
-    let leaves = |file: &Path| {
-        sh(&format!("sleep 3600 & {{ echo $$; echo $!; }} > {0}.new; mv {0}.new {0}", file.display()))
-    };
-    assert_eq!(said(check_family_ends(leaves, |_| {})), "");
+    let file = tempfile("pids");
+    assert_eq!(check_family_ends(family(&file, "true"), &file, |_| {}), "");
 }
 
 #[test]

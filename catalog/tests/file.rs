@@ -94,7 +94,9 @@ fn a_whole_file_is_served() {
     assert_eq!(snapshot.instructions(), Some("Take notes"));
     let shouted = said(stage.tool("shout", json!({"text": "hi"})).1);
     assert_eq!(shouted, r#"{"TEXT":"HI"}"#);
-    assert!(super::failure(stage.tool("shout", json!({"text": "0123456789"})).1).contains("maxLength"));
+    assert!(
+        super::failure(stage.tool("shout", json!({"text": "0123456789"})).1).contains("maxLength")
+    );
     let sum = result(stage.tool("sum", json!({"n": 1})).1);
     assert_eq!(sum.structured, Some(json!({"sum": 7})));
     let read = |uri: &str| match stage.read(uri) {
@@ -106,7 +108,8 @@ fn a_whole_file_is_served() {
     assert_eq!(read("notes://file").body, ResourceBody::Text("a note".into()));
     assert_eq!(read("notes://hello/Ada").body, ResourceBody::Text("Hello Ada".into()));
     assert_eq!(read("notes://all/note.txt").body, ResourceBody::Text("a note".into()));
-    let Step::Done(Outcome::Prompt(prompt)) = stage.prompt("review", json!({"topic": "rust"})) else {
+    let Step::Done(Outcome::Prompt(prompt)) = stage.prompt("review", json!({"topic": "rust"}))
+    else {
         panic!("no prompt")
     };
     assert_eq!(prompt.messages[0].content, Content::Text("Review rust".into()));
@@ -189,7 +192,7 @@ role = "system"
         r#"
 c.toml:3: tool.name: must be a string, not an integer
 c.toml:4: tool.exec: must be an array of strings, not a string
-c.toml:8: tool.exec: must be an array of strings, not an array
+c.toml:8: tool.exec: must hold strings, not an integer
 c.toml:9: tool.timeout_ms: must be from 1 to 3600000
 c.toml:10: tool.output_bytes_max: must be a whole number, not a string
 c.toml:11: tool.concurrency_max: must be from 1 to 10000

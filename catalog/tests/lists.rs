@@ -67,7 +67,10 @@ fn each_revision_hears_only_what_it_knows() {
     };
     let base = ["description", "inputSchema", "name"];
     assert_eq!(keys(Version::V2024_11_05, 0), base);
-    assert_eq!(keys(Version::V2025_03_26, 0), ["annotations", "description", "inputSchema", "name"]);
+    assert_eq!(
+        keys(Version::V2025_03_26, 0),
+        ["annotations", "description", "inputSchema", "name"]
+    );
     assert_eq!(
         keys(Version::V2025_06_18, 0),
         ["_meta", "annotations", "description", "inputSchema", "name", "title"]

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use erlmcp_protocol::mcp::{ClientCapabilities, Content, InputResponses, RpcError, ToolResult, Version};
+use erlmcp_protocol::mcp::{
+    ClientCapabilities, Content, InputResponses, RpcError, ToolResult, Version,
+};
 use serde_json::Value;
 
 use crate::{

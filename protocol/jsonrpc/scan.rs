@@ -397,13 +397,15 @@ impl Enclosing {
 pub(super) fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES * 0x80;
+    const QUOTES: u64 = ONES * b'"' as u64;
+    const BACKSLASHES: u64 = ONES * b'\\' as u64;
     // The lowest flagged byte is exact; flags above it may be borrows, and are not looked at.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        let special = zeros(word ^ ONES * u64::from(b'"'))
-            | zeros(word ^ ONES * u64::from(b'\\'))
+        let special = zeros(word ^ QUOTES)
+            | zeros(word ^ BACKSLASHES)
             | word.wrapping_sub(ONES * 0x20) & !word & HIGH;
         if special != 0 {
             return index * 8 + special.trailing_zeros() as usize / 8;

@@ -147,5 +147,9 @@ pub fn already_initialized() -> RpcError {
 /// What a client sent, short enough to send back.
 pub(super) fn shown(text: &str) -> &str {
     const SHOWN_BYTES_MAX: usize = 256;
-    &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)]
+    let mut end = SHOWN_BYTES_MAX.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }

@@ -247,3 +247,42 @@ impl<'b> Params<'b> {
         Ok(field.as_ref())
     }
 }
+
+/// Whatever stands in a message, reading its params and deciding its era and gate panics nowhere, and what
+/// was read is what serde_json reads.
+pub fn fuzz_params(data: &[u8]) {
+    use super::{
+        HeaderField, ModernHeaders, check_modern, decode_header_value, http_era, pipe_era,
+    };
+    use crate::jsonrpc::{Message, parse};
+    let _ = decode_header_value(data);
+    let Ok(message) = parse(data) else { return };
+    let (method, raw) = match &message {
+        Message::Request { method, params, .. } => (method.as_ref(), *params),
+        Message::Notification { method, params } => (method.as_ref(), *params),
+        Message::Response { .. } | Message::Batch(_) => ("", None),
+    };
+    let Ok(params) = parse_params(raw) else { return };
+    for header in [HeaderField::Absent, HeaderField::Many, HeaderField::One(b"2026-07-28")] {
+        let _ = http_era(&message, Some(&params), &header);
+        let name = HeaderField::One(method.as_bytes());
+        let headers = ModernHeaders { protocol_version: header, method: name, name };
+        let _ = check_modern(method, &params, Some(&headers));
+    }
+    let _ = (pipe_era(&message, Some(&params), false), pipe_era(&message, Some(&params), true));
+    let Some(Ok(value)) = raw.map(|raw| serde_json::from_str::<serde_json::Value>(raw.get()))
+    else {
+        return;
+    };
+    let same = |read: &Option<Cow<'_, str>>, key: Key| {
+        assert_eq!(read.as_deref(), value.get(key.as_str()).and_then(|value| value.as_str()));
+    };
+    same(&params.name, Key::Name);
+    same(&params.uri, Key::Uri);
+    same(&params.cursor, Key::Cursor);
+    same(&params.request_state, Key::RequestState);
+    let version = value.pointer("/_meta/io.modelcontextprotocol~1protocolVersion");
+    assert_eq!(params.meta.names_version(), version.is_some());
+    let read = params.meta.protocol_version.as_deref();
+    assert_eq!(read, version.and_then(|version| version.as_str()));
+}

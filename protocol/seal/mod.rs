@@ -45,8 +45,8 @@ const STATE_HEAD_BYTES: usize = HEAD_BYTES + NONCE_BYTES + 8;
 const STATE_TEXT_BYTES_MAX: usize =
     (STATE_HEAD_BYTES + STATE_BYTES_MAX + TAG_BYTES).div_ceil(3) * 4;
 
-const _: () = assert!(SESSION_BYTES % 3 == 0, "a session id's text has no spare bits");
-const _: () = assert!(CURSOR_BYTES % 3 == 0, "a cursor's text has no spare bits");
+const _: () = assert!(SESSION_BYTES.is_multiple_of(3), "a session id's text has no spare bits");
+const _: () = assert!(CURSOR_BYTES.is_multiple_of(3), "a cursor's text has no spare bits");
 
 /// The cluster's keys: one seals, that one and its predecessors open.
 pub struct Keyring {

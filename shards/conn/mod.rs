@@ -209,16 +209,17 @@ impl Conns {
             self.late += 1;
             return;
         }
+        debug_assert!(conn.out.capacity() == 0 && conn.lazy.is_none(), "a closed slot owns memory");
         let generation = (conn.generation + 1) & GENERATION_MASK;
         *conn = Conn { generation, ..Conn::default() };
         self.occupied -= 1;
     }
 
-    /// A send finished. The buffer comes home whatever became of its connection.
+    /// A send finished and its buffer comes home. The slot of a send in flight is never reused, so one that
+    /// is not awaited is not ours.
     pub(crate) fn handle_sent(&mut self, id: ConnId, buffer: Vec<u8>, result: Result<usize, i32>) {
         let Some(conn) = self.get_mut(id).filter(|conn| conn.flags.has(Flag::Sending)) else {
             self.late += 1;
-            self.pool.give(buffer);
             return;
         };
         conn.flags.clear(Flag::Sending);
