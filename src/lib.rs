@@ -14,7 +14,6 @@
 //! tests and for programs that do more than serve. The binary is the same [`Server`] behind a command line.
 #![warn(unsafe_code)]
 
-mod announce;
 mod cli;
 mod client;
 mod commands;

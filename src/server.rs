@@ -14,14 +14,13 @@ use erlmcp_catalog::{Catalog, CatalogError, Handle, Runner};
 use erlmcp_protocol::http::Access;
 use erlmcp_protocol::seal::Keyring;
 use erlmcp_shards::config::Limits;
-use erlmcp_shards::engine::{Engine, EngineConfig, EngineMail, Seat};
-use erlmcp_shards::fleet::{self, Fleet, FleetConfig, ShardPlace, ShardSeat};
+use erlmcp_shards::engine::EngineConfig;
+use erlmcp_shards::fleet::{self, Fleet, FleetConfig, ShardPlace};
 use erlmcp_shards::io::listen::ListenOptions;
 use erlmcp_shards::io::uring::UringConfig;
-use erlmcp_shards::message::Mail;
+use erlmcp_shards::serve::serve;
 use erlmcp_tuning::Finding;
 
-use crate::announce;
 use crate::config::{Bind, CatalogSource, Config, Problem};
 use crate::control::{AdminSeat, Control};
 use crate::cores::online_cores;
@@ -203,7 +202,6 @@ impl Server {
         let control = Control::start().map_err(BootError::Control)?;
         let catalog = catalog.into_handle();
         let fleet = start_shards(&config, places, access.clone(), &catalog, control.runner())?;
-        announce::connect(&catalog, fleet.posts().clone(), control.runner());
         if !config.server.stdio {
             host::tell_capacity(&fleet, SNAPSHOT_PATIENCE);
         }
@@ -280,13 +278,13 @@ fn start_shards(
 ) -> Result<Fleet, BootError> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(BootError::Random)?;
-    let engine = Arc::new(EngineConfig {
+    let engine = EngineConfig {
         limits: config.limits.clone(),
         access,
         keys: Arc::new(Keyring::new(&secret)),
         node: 0,
         epoch: getrandom::u32().map_err(BootError::Random)?,
-    });
+    };
     let fleet = FleetConfig {
         shards,
         http: config.server.listen.address(),
@@ -296,15 +294,5 @@ fn start_shards(
         // As many descriptors as this process may have: `limits.connections_max` is the way to ask for less.
         ring: UringConfig { capacity: u32::MAX, ..UringConfig::default() },
     };
-    let catalog = catalog.clone();
-    let make = move |seat: ShardSeat| {
-        let ShardSeat { index, count, posts } = seat;
-        let wake = move || {
-            // A full inbox holds a letter that makes the shard look at its answers too.
-            let _ = posts[usize::from(index)].send(Mail::Engine(EngineMail::Answers));
-        };
-        let seat = Seat { shard: index, shards: count };
-        Engine::new(seat, engine.clone(), catalog.clone(), runner.clone(), Arc::new(wake))
-    };
-    fleet::start(fleet, make).map_err(BootError::Shards)
+    serve(fleet, engine, catalog.clone(), runner).map_err(BootError::Shards)
 }

@@ -1,0 +1,6 @@
+//! Black-box tests of the built binary, and of the same server inside another program.
+
+mod child;
+mod embed;
+mod serve;
+mod stdio;
