@@ -22,7 +22,7 @@ use erlmcp_shards::serve::serve;
 use erlmcp_tuning::Finding;
 
 use crate::config::{Bind, CatalogSource, Config, Problem};
-use crate::control::{AdminSeat, Control};
+use crate::control::{AdminSeat, Collect, Control};
 use crate::cores::online_cores;
 use crate::host;
 use crate::running::{Event, Exit, Running};
@@ -207,17 +207,20 @@ impl Server {
         }
 
         let (events, on_event) = crossbeam_channel::unbounded();
+        let posts = fleet.posts().clone();
+        let shards = posts.len();
+        let collect: Collect = Arc::new(move || fleet::snapshots(&posts, SNAPSHOT_PATIENCE));
+        control.feed_watchdog(collect.clone(), shards).map_err(BootError::Control)?;
         let admin_address = match admin {
             None => None,
             Some(listener) => {
-                let posts = fleet.posts().clone();
                 let events = events.clone();
                 let seat = AdminSeat {
                     listener,
                     // The admin listener is for operators' tools: hosts may be named, web origins may not.
                     access: Access::new(&[], &config.server.allow_host).unwrap_or_default(),
-                    shards: posts.len(),
-                    collect: Arc::new(move || fleet::snapshots(&posts, SNAPSHOT_PATIENCE)),
+                    shards,
+                    collect,
                     on_drain: Box::new(move || drop(events.send(Event::Drain))),
                 };
                 Some(control.serve_admin(seat).map_err(BootError::Control)?)
