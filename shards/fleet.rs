@@ -313,7 +313,7 @@ fn board<S: Service>(
     let Berth { config, ring, listeners, bells, mail, seat } = berth;
     // Before the ring: its memory and its deferred work belong to the core that makes it.
     if let Some(core) = config.core
-        && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
+        && !pin(core)
     {
         return Err(BootError::Pin(config.index, core));
     }
@@ -322,6 +322,13 @@ fn board<S: Service>(
         Uring::new(&ring, listeners, index, bells).map_err(|err| BootError::Ring(index, err))?;
     let service = make(seat);
     Ok(Shard::new(config, io, service, mail))
+}
+
+/// Binds the calling thread to a core; `false` when that is not possible.
+fn pin(core: usize) -> bool {
+    // Beyond the kernel's bitmap core_affinity would abort the process.
+    let is_possible = core < libc::CPU_SETSIZE as usize;
+    is_possible && core_affinity::set_for_current(core_affinity::CoreId { id: core })
 }
 
 /// How many descriptors each ring's table gets. The kernel checks RLIMIT_NOFILE per ring, not in sum.

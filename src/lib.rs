@@ -14,7 +14,6 @@
 //! tests and for programs that do more than serve. The binary is the same [`Server`] behind a command line.
 #![warn(unsafe_code)]
 
-mod announce;
 mod cli;
 mod client;
 mod commands;
@@ -44,3 +43,8 @@ pub use erlmcp_protocol::mcp::{
 pub use erlmcp_shards::config::Limits;
 pub use running::{Addresses, Exit, Running};
 pub use server::{BootError, Server};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -14,16 +14,15 @@ use erlmcp_catalog::{Catalog, CatalogError, Handle, Runner};
 use erlmcp_protocol::http::Access;
 use erlmcp_protocol::seal::Keyring;
 use erlmcp_shards::config::Limits;
-use erlmcp_shards::engine::{Engine, EngineConfig, EngineMail, Seat};
-use erlmcp_shards::fleet::{self, Fleet, FleetConfig, ShardPlace, ShardSeat};
+use erlmcp_shards::engine::EngineConfig;
+use erlmcp_shards::fleet::{self, Fleet, FleetConfig, ShardPlace};
 use erlmcp_shards::io::listen::ListenOptions;
 use erlmcp_shards::io::uring::UringConfig;
-use erlmcp_shards::message::Mail;
+use erlmcp_shards::serve::serve;
 use erlmcp_tuning::Finding;
 
-use crate::announce;
 use crate::config::{Bind, CatalogSource, Config, Problem};
-use crate::control::{AdminSeat, Control};
+use crate::control::{AdminSeat, Collect, Control};
 use crate::cores::online_cores;
 use crate::host;
 use crate::running::{Event, Exit, Running};
@@ -203,23 +202,25 @@ impl Server {
         let control = Control::start().map_err(BootError::Control)?;
         let catalog = catalog.into_handle();
         let fleet = start_shards(&config, places, access.clone(), &catalog, control.runner())?;
-        announce::connect(&catalog, fleet.posts().clone(), control.runner());
         if !config.server.stdio {
             host::tell_capacity(&fleet, SNAPSHOT_PATIENCE);
         }
 
         let (events, on_event) = crossbeam_channel::unbounded();
+        let posts = fleet.posts().clone();
+        let shards = posts.len();
+        let collect: Collect = Arc::new(move || fleet::snapshots(&posts, SNAPSHOT_PATIENCE));
+        control.feed_watchdog(collect.clone(), shards).map_err(BootError::Control)?;
         let admin_address = match admin {
             None => None,
             Some(listener) => {
-                let posts = fleet.posts().clone();
                 let events = events.clone();
                 let seat = AdminSeat {
                     listener,
                     // The admin listener is for operators' tools: hosts may be named, web origins may not.
                     access: Access::new(&[], &config.server.allow_host).unwrap_or_default(),
-                    shards: posts.len(),
-                    collect: Arc::new(move || fleet::snapshots(&posts, SNAPSHOT_PATIENCE)),
+                    shards,
+                    collect,
                     on_drain: Box::new(move || drop(events.send(Event::Drain))),
                 };
                 Some(control.serve_admin(seat).map_err(BootError::Control)?)
@@ -271,6 +272,14 @@ fn bind_admin(config: &Config) -> Result<Option<TcpListener>, BootError> {
     TcpListener::bind(address).map(Some).map_err(|err| BootError::Admin(address, err))
 }
 
+/// What each ring's table is asked to hold; the descriptor limit may make it less. The kernel allocates the
+/// whole table, 8 bytes each, so a generous limit on a host with many cores is not simply used up.
+fn ring_descriptors(limits: &Limits) -> u32 {
+    const UNASKED: u32 = 131_072;
+    const BESIDES: u32 = 1024;
+    UNASKED.max(limits.connections_max.saturating_add(BESIDES))
+}
+
 fn start_shards(
     config: &Config,
     shards: Vec<ShardPlace>,
@@ -280,31 +289,20 @@ fn start_shards(
 ) -> Result<Fleet, BootError> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(BootError::Random)?;
-    let engine = Arc::new(EngineConfig {
+    let engine = EngineConfig {
         limits: config.limits.clone(),
         access,
         keys: Arc::new(Keyring::new(&secret)),
         node: 0,
         epoch: getrandom::u32().map_err(BootError::Random)?,
-    });
+    };
     let fleet = FleetConfig {
         shards,
         http: config.server.listen.address(),
         tcp: config.server.tcp.address(),
         limits: config.limits.clone(),
         listen: ListenOptions { backlog: config.socket.backlog, ..ListenOptions::default() },
-        // As many descriptors as this process may have: `limits.connections_max` is the way to ask for less.
-        ring: UringConfig { capacity: u32::MAX, ..UringConfig::default() },
+        ring: UringConfig { capacity: ring_descriptors(&config.limits), ..UringConfig::default() },
     };
-    let catalog = catalog.clone();
-    let make = move |seat: ShardSeat| {
-        let ShardSeat { index, count, posts } = seat;
-        let wake = move || {
-            // A full inbox holds a letter that makes the shard look at its answers too.
-            let _ = posts[usize::from(index)].send(Mail::Engine(EngineMail::Answers));
-        };
-        let seat = Seat { shard: index, shards: count };
-        Engine::new(seat, engine.clone(), catalog.clone(), runner.clone(), Arc::new(wake))
-    };
-    fleet::start(fleet, make).map_err(BootError::Shards)
+    serve(fleet, engine, catalog.clone(), runner).map_err(BootError::Shards)
 }

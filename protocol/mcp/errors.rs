@@ -92,8 +92,8 @@ pub fn invalid_level(level: &str) -> RpcError {
     invalid_params(format!("Invalid log level: {}", shown(level)))
 }
 
-/// Modern: the version named is not served. Who names a legacy one in a modern envelope learns the modern
-/// ones (it cannot have the other without `initialize`); anybody else learns all.
+/// Modern: the version named is not served. Who names a legacy one in a modern envelope learns the
+/// modern ones (it cannot have the other without `initialize`); anybody else learns all.
 pub fn unsupported_version(requested: &str) -> RpcError {
     let legacy = Version::parse(requested).is_some_and(|version| !version.is_modern());
     let served = Version::ALL.into_iter().filter(|version| !legacy || version.is_modern());

@@ -1,7 +1,8 @@
 //! The params of every method in one pass: what is named below is picked out, the rest is ignored.
 //!
-//! Nothing is refused here because a *type* is wrong: `level: 5` is an unknown member to `tools/list` and
-//! invalid to `logging/setLevel`. So a wrong type is marked, and told by whoever asks for the key.
+//! Nothing is refused here because a *type* is wrong: `level: 5` is an unknown member to
+//! `tools/list` and invalid to `logging/setLevel`. So a wrong type is marked, and told by whoever
+//! asks for the key.
 
 use std::borrow::Cow;
 
@@ -115,7 +116,8 @@ impl Keys {
     }
 }
 
-/// The params of a message. A field is `None` if its key is absent or of the wrong type ([`Params::check`]).
+/// The params of a message. A field is `None` if its key is absent or of the wrong type
+/// ([`Params::check`]).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Params<'b> {
     /// `_meta`.
@@ -248,8 +250,8 @@ impl<'b> Params<'b> {
     }
 }
 
-/// Whatever stands in a message, reading its params and deciding its era and gate panics nowhere, and what
-/// was read is what serde_json reads.
+/// Whatever stands in a message, reading its params and deciding its era and gate panics nowhere,
+/// and what was read is what serde_json reads.
 pub fn fuzz_params(data: &[u8]) {
     use super::{
         HeaderField, ModernHeaders, check_modern, decode_header_value, http_era, pipe_era,

@@ -434,7 +434,8 @@ fn errors_are_valid() {
         for id in [None, Some("7"), Some("\"x\"")] {
             let value = written(|out| write_error(out, id, &error));
             check_valid(version, "JSONRPCErrorResponse", &value);
-            // Named errors are the whole response for the modern codes, the error object for the others.
+            // Named errors are the whole response for the modern codes, the error object for the
+            // others.
             let whole = SCHEMAS[&version]["$defs"][kind]["properties"].get("jsonrpc").is_some();
             check_valid(version, kind, if whole { &value } else { &value["error"] });
             assert_eq!(value.get("id").is_some(), id.is_some());

@@ -1,4 +1,5 @@
-//! Conversations as they stand on the wire, one per kind of message of either era: what each is taken for.
+//! Conversations as they stand on the wire, one per kind of message of either era: what each is
+//! taken for.
 
 use erlmcp_protocol::jsonrpc::{Message, batch_items, parse, parse_item, write_error};
 use erlmcp_protocol::mcp::*;
@@ -15,7 +16,8 @@ fn field(value: &'static str) -> HeaderField<'static> {
     }
 }
 
-/// Takes a POST the way a server does; the answer is its era, or the status and body of the refusal.
+/// Takes a POST the way a server does; the answer is its era, or the status and body of the
+/// refusal.
 fn post(head: &Head, body: &str) -> Result<Era, (u16, String)> {
     let refused = |id: Option<&str>, refusal: Refusal| {
         let mut out = Vec::new();

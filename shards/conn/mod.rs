@@ -225,44 +225,30 @@ impl Conns {
         conn.flags.clear(Flag::Sending);
         conn.flags.clear(Flag::Watched);
         conn.send_due = NEVER;
-        match result {
-            Ok(bytes) => {
-                let before = conn.sent_bytes;
-                conn.sent_bytes = before
-                    .saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX))
-                    .min(conn.flying_bytes);
-                let progress = conn.sent_bytes - before;
-                let is_whole = conn.sent_bytes == conn.flying_bytes;
-                if is_whole || !conn.is_alive() {
-                    conn.flying_bytes = 0;
-                    conn.sent_bytes = 0;
-                    self.pool.give(buffer);
-                } else {
-                    self.resend(id, buffer);
-                }
-                self.counters.bytes_out += u64::from(progress);
-                if !is_whole && progress == 0 {
-                    self.sever(id, "send_failed");
-                }
-                self.wake(id);
-            }
-            Err(_) => {
-                conn.flying_bytes = 0;
-                conn.sent_bytes = 0;
-                self.pool.give(buffer);
-                self.sever(id, "send_failed");
-            }
+        let flying_bytes = std::mem::take(&mut conn.flying_bytes) as usize;
+        let is_alive = conn.is_alive();
+        let sent_bytes = match result {
+            Ok(bytes) => Some(bytes.min(flying_bytes)).filter(|&bytes| bytes != 0),
+            Err(errno) if is_transient(errno) => Some(0),
+            Err(_) => None,
+        };
+        self.counters.bytes_out += sent_bytes.unwrap_or(0) as u64;
+        match sent_bytes {
+            Some(bytes) if bytes < flying_bytes && is_alive => self.requeue(id, buffer, bytes),
+            _ => self.pool.give(buffer),
         }
+        if sent_bytes.is_none() {
+            self.sever(id, "send_failed");
+        }
+        self.wake(id);
         self.touch(id.slot);
     }
 
-    /// Puts the rest of a short send before what was queued meanwhile.
-    fn resend(&mut self, id: ConnId, mut buffer: Vec<u8>) {
+    /// Puts what a short send left over before what was queued meanwhile.
+    fn requeue(&mut self, id: ConnId, mut buffer: Vec<u8>, sent_bytes: usize) {
         let Some(conn) = self.get_mut(id) else { return };
-        buffer.drain(..conn.sent_bytes as usize);
+        buffer.drain(..sent_bytes);
         buffer.extend_from_slice(&conn.out);
-        conn.flying_bytes = 0;
-        conn.sent_bytes = 0;
         let queued = std::mem::replace(&mut conn.out, buffer);
         self.pool.give(queued);
     }
@@ -283,6 +269,7 @@ impl Conns {
         match why {
             RecvEnd::Cancelled | RecvEnd::Rearm => {}
             RecvEnd::NoBuffers => self.counters.error("recv_no_buffers"),
+            RecvEnd::Error(errno) if is_transient(errno) => {}
             RecvEnd::Eof => self.handle_fin(id),
             RecvEnd::Error(_) => {
                 conn.flags.set(Flag::Ended);
@@ -454,4 +441,9 @@ impl Conn {
     fn lazy(&mut self) -> &mut Lazy {
         self.lazy.get_or_insert_default()
     }
+}
+
+/// Errors that say nothing about the connection: a signal, e.g. after the process was stopped and continued.
+const fn is_transient(errno: i32) -> bool {
+    matches!(errno, libc::EINTR | libc::EAGAIN)
 }

@@ -118,10 +118,8 @@ pub(crate) struct Conn {
     pub generation: u32,
     /// Counts HTTP requests on this connection.
     pub seq: u32,
-    /// Bytes of the send in flight, and how many of them an earlier, short send already took.
+    /// Bytes of the send in flight.
     pub flying_bytes: u32,
-    /// See `flying_bytes`.
-    pub sent_bytes: u32,
     /// Bytes to send next.
     pub out: Vec<u8>,
     /// When the peer must have done, or we must do, what the state asks for; [`NEVER`] if nothing.
@@ -175,7 +173,7 @@ pub(crate) struct WebSocket {
 impl Conn {
     /// Bytes queued and not yet sent.
     pub(crate) fn backlog(&self) -> usize {
-        self.out.len() + (self.flying_bytes - self.sent_bytes) as usize
+        self.out.len() + self.flying_bytes as usize
     }
 
     /// Bytes received and not yet consumed.

@@ -50,7 +50,6 @@ impl Conns {
             let patience_ms =
                 self.limits.send_stall_ms.saturating_add(bytes / SEND_BYTES_PER_MS_MIN);
             conn.flying_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            conn.sent_bytes = 0;
             conn.send_due = self.now.saturating_add(patience_ms);
             conn.flags.set(Flag::Sending);
             io.send(id, buffer, 0);

@@ -264,6 +264,8 @@ impl Uring {
     /// Makes the kernel let go of everything: requests, sockets, buffers. Another descriptor of the ring may
     /// outlive us (other shards ring it), so closing ours would not be enough.
     fn quiesce(&mut self) -> io::Result<()> {
+        // What was queued last (a bell, a last word) still leaves.
+        self.enter(0, EnterFlags::GETEVENTS, None);
         let submitter = self.ring.submitter();
         let limit = Some(Timespec::from(CANCEL_LIMIT));
         match submitter.register_sync_cancel(limit, CancelBuilder::any()) {

@@ -64,6 +64,20 @@ fn a_bell_rung_before_the_ring_stands_is_heard() {
 }
 
 #[test]
+fn a_bell_rung_in_the_last_turn_is_heard() {
+    let bells = Bells::new(2).expect("an eventfd");
+    let Some(mut staying) = ring(config(), Vec::new(), 0, bells.clone()) else { return };
+    let leaving = thread::spawn(move || {
+        if let Some(mut leaving) = ring(config(), Vec::new(), 1, bells) {
+            leaving.ring_bell(0);
+        }
+    });
+    let out = completions_until(&mut staying, |done| *done == Completion::Bell);
+    assert_eq!(out, [Completion::Bell]);
+    leaving.join().expect("shard 1");
+}
+
+#[test]
 fn a_bell_for_a_shard_that_ended_does_no_harm() {
     let bells = Bells::new(2).expect("an eventfd");
     let Some(mut io) = ring(config(), Vec::new(), 0, bells.clone()) else { return };
