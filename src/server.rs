@@ -272,6 +272,14 @@ fn bind_admin(config: &Config) -> Result<Option<TcpListener>, BootError> {
     TcpListener::bind(address).map(Some).map_err(|err| BootError::Admin(address, err))
 }
 
+/// What each ring's table is asked to hold; the descriptor limit may make it less. The kernel allocates the
+/// whole table, 8 bytes each, so a generous limit on a host with many cores is not simply used up.
+fn ring_descriptors(limits: &Limits) -> u32 {
+    const UNASKED: u32 = 131_072;
+    const BESIDES: u32 = 1024;
+    UNASKED.max(limits.connections_max.saturating_add(BESIDES))
+}
+
 fn start_shards(
     config: &Config,
     shards: Vec<ShardPlace>,
@@ -294,8 +302,7 @@ fn start_shards(
         tcp: config.server.tcp.address(),
         limits: config.limits.clone(),
         listen: ListenOptions { backlog: config.socket.backlog, ..ListenOptions::default() },
-        // As many descriptors as this process may have: `limits.connections_max` is the way to ask for less.
-        ring: UringConfig { capacity: u32::MAX, ..UringConfig::default() },
+        ring: UringConfig { capacity: ring_descriptors(&config.limits), ..UringConfig::default() },
     };
     serve(fleet, engine, catalog.clone(), runner).map_err(BootError::Shards)
 }

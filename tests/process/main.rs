@@ -4,4 +4,5 @@ mod child;
 mod docs;
 mod embed;
 mod serve;
+mod session;
 mod stdio;
