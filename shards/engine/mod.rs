@@ -281,3 +281,6 @@ impl Service for Engine {
 fn commit_after(limits: &Limits) -> Millis {
     limits.stream_keepalive_ms
 }
+
+#[cfg(test)]
+mod tests;
