@@ -6,4 +6,7 @@ mod jobs;
 mod wire;
 mod world;
 
+mod era;
+mod headers;
+mod status_legacy;
 mod status_modern;
