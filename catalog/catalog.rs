@@ -9,6 +9,7 @@ use crate::call::Change;
 use crate::error::CatalogError;
 use crate::file;
 use crate::handle::Handle;
+use crate::list::ListKind;
 use crate::prompt::Prompt;
 use crate::resource::{Resource, ResourceTemplate};
 use crate::snapshot::{Items, Offers, Snapshot};
@@ -223,29 +224,36 @@ impl Draft {
     }
 }
 
-/// What is different between two states, as subscribers are told.
-pub(crate) fn changes(before: &Items, after: &Items) -> Vec<Change> {
-    fn same<T>(before: &[Arc<T>], after: &[Arc<T>]) -> bool {
-        before.len() == after.len() && before.iter().zip(after).all(|(a, b)| Arc::ptr_eq(a, b))
-    }
+/// What is different between two states, as subscribers are told: a list changed if what it says did.
+pub(crate) fn changes(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
+    let differ = |kind| before.said(kind) != after.said(kind);
     let mut changes = Vec::new();
-    if !same(&before.tools, &after.tools) {
+    if differ(ListKind::Tools) {
         changes.push(Change::Tools);
     }
-    if !same(&before.prompts, &after.prompts) {
+    if differ(ListKind::Prompts) {
         changes.push(Change::Prompts);
     }
-    if !same(&before.resources, &after.resources) || !same(&before.templates, &after.templates) {
+    if differ(ListKind::Resources) || differ(ListKind::Templates) {
         changes.push(Change::Resources);
     }
-    for resource in &after.resources {
-        let replaced = before
-            .resources
-            .iter()
-            .any(|old| old.uri() == resource.uri() && !Arc::ptr_eq(old, resource));
-        if replaced {
+    for resource in &after.items.resources {
+        let old = before.items.resources.iter().find(|old| old.uri() == resource.uri());
+        if old.is_some_and(|old| !Arc::ptr_eq(old, resource)) {
+            // Its content may be another; only its author knows.
             changes.push(Change::Resource(resource.uri().to_owned()));
         }
     }
     changes
+}
+
+/// Whether two states are the very same items.
+pub(crate) fn is_same(before: &Items, after: &Items) -> bool {
+    fn same<T>(before: &[Arc<T>], after: &[Arc<T>]) -> bool {
+        before.len() == after.len() && before.iter().zip(after).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+    same(&before.tools, &after.tools)
+        && same(&before.prompts, &after.prompts)
+        && same(&before.resources, &after.resources)
+        && same(&before.templates, &after.templates)
 }

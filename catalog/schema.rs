@@ -85,8 +85,8 @@ fn depth(value: &Value) -> usize {
     deepest
 }
 
-/// The schema of a Rust type, without what only noise would add: `$schema`, the type's name, and number
-/// formats that JSON Schema does not know (some clients refuse them).
+/// The schema of a Rust type, without what only noise would add: `$schema`, the type's name and comment (the
+/// tool has a description of its own), and number formats that JSON Schema does not know (some clients refuse them).
 pub(crate) fn derive<T: JsonSchema>() -> Value {
     let generator = SchemaSettings::draft2020_12()
         .with(|settings| settings.meta_schema = None)
@@ -100,6 +100,7 @@ pub(crate) fn derive<T: JsonSchema>() -> Value {
         .into_generator();
     let mut schema = generator.into_root_schema_for::<T>();
     schema.remove("title");
+    schema.remove("description");
     schema.to_value()
 }
 

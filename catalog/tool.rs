@@ -113,6 +113,11 @@ impl Tool {
         self
     }
 
+    /// The same, to be held by a call.
+    pub fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
     /// What a client must be able to do before this tool can be called at all.
     pub fn requires(mut self, capabilities: ClientCapabilities) -> Tool {
         self.requires = capabilities;
@@ -242,15 +247,9 @@ impl Tool {
             };
             serde_json::to_vec(&wire).unwrap_or_default()
         });
-        Ok(ServedTool {
-            name: self.name,
-            requires: self.requires,
-            header_params,
-            input,
-            output,
-            handler,
-            json,
-        })
+        let compiled =
+            Compiled { requires: self.requires, header_params, input, output, handler, json };
+        Ok(ServedTool { compiled: Arc::new(compiled), name: self.name.into() })
     }
 }
 
@@ -267,16 +266,30 @@ pub struct NoArguments {}
 
 /// A tool as it is served: checked, compiled, its list entries serialised.
 pub struct ServedTool {
-    name: String,
+    compiled: Arc<Compiled>,
+    /// Goes into every call; a copy of this shard's own, like everything that is counted per call.
+    name: Arc<str>,
+}
+
+struct Compiled {
     requires: ClientCapabilities,
     header_params: Vec<HeaderParam>,
     input: Schema,
     output: Option<Schema>,
     handler: Inline,
-    pub(crate) json: [Vec<u8>; Version::COUNT],
+    json: [Vec<u8>; Version::COUNT],
 }
 
 impl ServedTool {
+    /// The same tool with a reference count of its own (see [`crate::Snapshot::for_shard`]).
+    pub(crate) fn for_shard(&self) -> ServedTool {
+        ServedTool { compiled: Arc::clone(&self.compiled), name: Arc::from(&*self.name) }
+    }
+
+    pub(crate) fn json(&self) -> &[Vec<u8>; Version::COUNT] {
+        &self.compiled.json
+    }
+
     /// The name it is called by.
     pub fn name(&self) -> &str {
         &self.name
@@ -284,12 +297,12 @@ impl ServedTool {
 
     /// What a client must be able to do before this tool can be called at all.
     pub fn requires(&self) -> &ClientCapabilities {
-        &self.requires
+        &self.compiled.requires
     }
 
     /// Arguments that modern clients mirror as headers; most tools have none.
     pub fn header_params(&self) -> &[HeaderParam] {
-        &self.header_params
+        &self.compiled.header_params
     }
 
     /// Runs one round: arguments are held to the schema, a panic is caught, a result is checked.
@@ -306,16 +319,16 @@ impl ServedTool {
                 "params.arguments must be an object",
             ));
         }
-        if let Err(violation) = self.input.check(&call.arguments) {
+        if let Err(violation) = self.compiled.input.check(&call.arguments) {
             return failed(format_args!("Invalid arguments: {violation}")).into_step();
         }
-        let step = guard(|| (self.handler)(call));
+        let step = guard(|| (self.compiled.handler)(call));
         self.check(step)
     }
 
     /// Holds a successful result to the output schema (also to be used on a deferred answer).
     pub fn check(&self, step: Step) -> Step {
-        match (&step, &self.output) {
+        match (&step, &self.compiled.output) {
             (Step::Done(Outcome::Tool(result)), Some(schema)) if !conforms(schema, result) => {
                 internal_error()
             }

@@ -43,3 +43,8 @@ pub use erlmcp_protocol::mcp::{
 pub use erlmcp_shards::config::Limits;
 pub use running::{Addresses, Exit, Running};
 pub use server::{BootError, Server};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

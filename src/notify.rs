@@ -24,6 +24,11 @@ pub fn reloading() {
     }
 }
 
+/// How long systemd waits for a sign of life; `None`: it does not.
+pub fn watchdog_patience() -> Option<std::time::Duration> {
+    sd_notify::watchdog_enabled()
+}
+
 /// Alive and well.
 pub fn watchdog() {
     tell(NotifyState::Watchdog);

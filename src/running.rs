@@ -303,3 +303,7 @@ fn name(signal: i32) -> &'static str {
         _ => "a signal",
     }
 }
+
+#[cfg(test)]
+#[path = "running_tests.rs"]
+mod tests;

@@ -22,7 +22,7 @@ use erlmcp_shards::serve::serve;
 use erlmcp_tuning::Finding;
 
 use crate::config::{Bind, CatalogSource, Config, Problem};
-use crate::control::{AdminSeat, Control};
+use crate::control::{AdminSeat, Collect, Control};
 use crate::cores::online_cores;
 use crate::host;
 use crate::running::{Event, Exit, Running};
@@ -207,17 +207,20 @@ impl Server {
         }
 
         let (events, on_event) = crossbeam_channel::unbounded();
+        let posts = fleet.posts().clone();
+        let shards = posts.len();
+        let collect: Collect = Arc::new(move || fleet::snapshots(&posts, SNAPSHOT_PATIENCE));
+        control.feed_watchdog(collect.clone(), shards).map_err(BootError::Control)?;
         let admin_address = match admin {
             None => None,
             Some(listener) => {
-                let posts = fleet.posts().clone();
                 let events = events.clone();
                 let seat = AdminSeat {
                     listener,
                     // The admin listener is for operators' tools: hosts may be named, web origins may not.
                     access: Access::new(&[], &config.server.allow_host).unwrap_or_default(),
-                    shards: posts.len(),
-                    collect: Arc::new(move || fleet::snapshots(&posts, SNAPSHOT_PATIENCE)),
+                    shards,
+                    collect,
                     on_drain: Box::new(move || drop(events.send(Event::Drain))),
                 };
                 Some(control.serve_admin(seat).map_err(BootError::Control)?)
@@ -269,6 +272,14 @@ fn bind_admin(config: &Config) -> Result<Option<TcpListener>, BootError> {
     TcpListener::bind(address).map(Some).map_err(|err| BootError::Admin(address, err))
 }
 
+/// What each ring's table is asked to hold; the descriptor limit may make it less. The kernel allocates the
+/// whole table, 8 bytes each, so a generous limit on a host with many cores is not simply used up.
+fn ring_descriptors(limits: &Limits) -> u32 {
+    const UNASKED: u32 = 131_072;
+    const BESIDES: u32 = 1024;
+    UNASKED.max(limits.connections_max.saturating_add(BESIDES))
+}
+
 fn start_shards(
     config: &Config,
     shards: Vec<ShardPlace>,
@@ -291,8 +302,7 @@ fn start_shards(
         tcp: config.server.tcp.address(),
         limits: config.limits.clone(),
         listen: ListenOptions { backlog: config.socket.backlog, ..ListenOptions::default() },
-        // As many descriptors as this process may have: `limits.connections_max` is the way to ask for less.
-        ring: UringConfig { capacity: u32::MAX, ..UringConfig::default() },
+        ring: UringConfig { capacity: ring_descriptors(&config.limits), ..UringConfig::default() },
     };
     serve(fleet, engine, catalog.clone(), runner).map_err(BootError::Shards)
 }

@@ -161,6 +161,37 @@ fn an_update_tells_listeners_what_changed_and_leaves_old_snapshots_alone() {
 }
 
 #[test]
+fn an_item_replaced_by_its_like_is_served_but_not_announced() {
+    let (handle, told) = listened(Catalog::builder().tool(tool("t")).build().expect("catalog"));
+    let other = || Tool::new("t").handler(|_: NoArguments, _: &mut Call| "other");
+    handle.update(|draft| draft.replace_tool(other())).expect("update");
+    assert_eq!(told.lock().expect("lock").iter().map(|(_, c)| c.clone()).collect::<Vec<_>>(), [[]]);
+    let stage = super::Stage::over(handle);
+    assert_eq!(super::said(stage.tool("t", json!({})).1), "other");
+}
+
+#[test]
+fn a_catalog_read_anew_announces_only_the_lists_that_differ() {
+    let builder = || Catalog::builder().name("n").tool(tool("t"));
+    let (handle, told) = listened(builder().build().expect("catalog"));
+    let fuller = builder().resource(Resource::text("r://x", "x", "")).name("m");
+    handle.replace(fuller.build().expect("catalog")).expect("replaced");
+    assert_eq!(told.lock().expect("lock").remove(0).1, [Change::Resources]);
+    assert_eq!(handle.snapshot().server_info_json()[..11], *br#"{"name":"m""#);
+}
+
+#[test]
+fn a_shards_own_snapshot_says_the_same() {
+    let shared = demo().expect("catalog").into_handle().snapshot();
+    let own = shared.for_shard();
+    assert_eq!(own.fingerprint(), shared.fingerprint());
+    assert_eq!(own.tool_names().collect::<Vec<_>>(), shared.tool_names().collect::<Vec<_>>());
+    let (ours, theirs) = (own.tool("add").expect("add"), shared.tool("add").expect("add"));
+    assert!(!Arc::ptr_eq(ours, theirs), "a count of its own");
+    assert!(own.resource("demo://echo/x").is_some() && own.prompt("greet").is_some());
+}
+
+#[test]
 fn a_faulty_update_changes_nothing() {
     let (handle, told) = listened(demo().expect("catalog"));
     let before = handle.snapshot();

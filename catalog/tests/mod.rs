@@ -64,9 +64,12 @@ impl ReplySink for Sink {
 
 impl Stage {
     pub fn new(catalog: Catalog) -> Stage {
+        Stage::over(catalog.into_handle())
+    }
+
+    pub fn over(handle: Handle) -> Stage {
         let (sender, mail) = unbounded();
         let sinks = Arc::new(Sinks { sender, cancelled: Arc::default() });
-        let handle = catalog.into_handle();
         let context = Arc::new(Context {
             catalog: handle.clone(),
             runner: Arc::new(ThreadRunner::new(4).expect("threads")),

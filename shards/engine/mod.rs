@@ -135,7 +135,7 @@ impl Engine {
             ttl_ms: limits.replay_ttl_ms,
         };
         let answers = Arc::new(Answers::new(wake));
-        let snapshot = catalog.snapshot();
+        let snapshot = catalog.snapshot().for_shard();
         let context = Arc::new(Context { catalog, runner, sinks: answers.clone() });
         Self {
             seat,
@@ -180,9 +180,8 @@ impl Engine {
             None => {}
             Some(Waiter::Call(key)) => self.caller_gone(net, key, place),
             Some(Waiter::Listen(key)) => {
-                if self.listens.remove(key).is_some() {
-                    out::stream_gone(net);
-                }
+                self.listens.remove(key);
+                out::stream_gone(net);
             }
             Some(Waiter::Stream(session)) => self.stream_gone(net, session, place),
             Some(Waiter::Sse(session)) => {

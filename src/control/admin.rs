@@ -97,10 +97,7 @@ async fn sample(admin: Rc<Admin>) {
         let shards = admin.snapshots().await;
         admin.rates.borrow_mut().handle_sample(Instant::now(), &shards);
         let missing = admin.shards.saturating_sub(shards.len());
-        if missing == 0 {
-            // A watchdog that is fed only while every shard answers is worth having.
-            crate::notify::watchdog();
-        } else if !admin.draining.load(Ordering::Relaxed) {
+        if missing != 0 && !admin.draining.load(Ordering::Relaxed) {
             log::warn!("{missing} of {} shards did not report in time", admin.shards);
         }
         glommio::timer::Timer::new(SAMPLE_EVERY).await;

@@ -27,6 +27,13 @@ pub fn run(words: &[&str]) -> (i32, String, String) {
     )
 }
 
+/// Sends a signal, by name with a dash.
+pub fn signal(child: &Child, name: &str) {
+    // Through the shell's own tool: no unsafe in a test.
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status();
+    assert!(status.is_ok_and(|status| status.success()), "kill {name}");
+}
+
 /// A running server.
 pub struct Server {
     child: Child,
@@ -61,9 +68,7 @@ impl Server {
     }
 
     pub fn signal(&self, name: &str) {
-        // Through the shell's own tool: no unsafe in a test.
-        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
-        assert!(status.is_ok_and(|status| status.success()), "kill {name}");
+        signal(&self.child, name);
     }
 
     /// Waits for the end.

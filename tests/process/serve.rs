@@ -220,3 +220,30 @@ fn logs_are_json_lines_when_asked() {
         );
     }
 }
+
+#[test]
+fn systemd_is_told_of_life_and_end() {
+    let socket = Scratch::new("");
+    std::fs::remove_file(socket.path()).unwrap();
+    let systemd = std::os::unix::net::UnixDatagram::bind(socket.path()).unwrap();
+    systemd.set_read_timeout(Some(crate::child::HANG)).unwrap();
+    let hear = |wanted: &str| {
+        let mut words = [0; 256];
+        loop {
+            let count = systemd.recv(&mut words).unwrap_or_else(|err| panic!("no {wanted}: {err}"));
+            let words = String::from_utf8_lossy(&words[..count]).into_owned();
+            if words.lines().any(|line| line == wanted) {
+                return;
+            }
+        }
+    };
+    let mut command = command(&["--listen", "127.0.0.1:0", "--tcp", "off", "--admin", "off"]);
+    command.env("NOTIFY_SOCKET", socket.path()).env("WATCHDOG_USEC", "100000");
+    let mut child = command.spawn().unwrap();
+    hear("READY=1");
+    hear("WATCHDOG=1");
+    hear("WATCHDOG=1");
+    crate::child::signal(&child, "-TERM");
+    hear("STOPPING=1");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
