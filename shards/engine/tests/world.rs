@@ -440,7 +440,7 @@ impl World {
                 ("listens", engine.listens.len()),
                 ("sessions", engine.sessions.keys().len()),
                 ("pipes", engine.pipes.conns().len()),
-                ("answers", engine.answers.len()),
+                ("answers", engine.answers.waiting()),
                 ("calls_active", counters.calls_active as usize),
                 ("sessions_active", counters.sessions_active as usize),
                 ("streams_active", counters.streams_active as usize),
