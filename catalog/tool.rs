@@ -113,11 +113,6 @@ impl Tool {
         self
     }
 
-    /// The same, to be held by a call.
-    pub fn shared_name(&self) -> Arc<str> {
-        Arc::clone(&self.name)
-    }
-
     /// What a client must be able to do before this tool can be called at all.
     pub fn requires(mut self, capabilities: ClientCapabilities) -> Tool {
         self.requires = capabilities;
@@ -293,6 +288,11 @@ impl ServedTool {
     /// The name it is called by.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same, to be held by a call.
+    pub fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
     }
 
     /// What a client must be able to do before this tool can be called at all.
