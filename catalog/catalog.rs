@@ -9,6 +9,7 @@ use crate::call::Change;
 use crate::error::CatalogError;
 use crate::file;
 use crate::handle::Handle;
+use crate::list::ListKind;
 use crate::prompt::Prompt;
 use crate::resource::{Resource, ResourceTemplate};
 use crate::snapshot::{Items, Offers, Snapshot};
@@ -30,9 +31,17 @@ impl Catalog {
         file::load(path.as_ref())
     }
 
+    pub(crate) fn assemble(server: Server, items: Items) -> Result<Catalog, CatalogError> {
+        Ok(Catalog { snapshot: Snapshot::new(Arc::new(server), items, Offers::default())? })
+    }
+
     /// Starts serving it; the handle can be cloned and changes what is served.
     pub fn into_handle(self) -> Handle {
         Handle::new(self.snapshot)
+    }
+
+    pub(crate) fn into_snapshot(self) -> Snapshot {
+        self.snapshot
     }
 
     /// What would be served.
@@ -117,23 +126,31 @@ impl Builder {
 
     /// Checks and compiles everything; the error names the first item that cannot be served.
     pub fn build(self) -> Result<Catalog, CatalogError> {
-        let mut info = json!({
-            "name": self.name.unwrap_or_else(|| "erlmcp-shard".into()),
-            "version": self.version.unwrap_or_else(|| env!("CARGO_PKG_VERSION").into()),
-        });
-        if let Some(title) = self.title {
-            info["title"] = title.into();
-        }
-        let server =
-            Server { json: info.to_string().into_bytes(), instructions: self.instructions };
+        let server = server(self.name, self.title, self.version, self.instructions);
         let mut draft = Draft::default();
         self.tools.into_iter().for_each(|tool| draft.add_tool(tool));
         self.resources.into_iter().for_each(|resource| draft.add_resource(resource));
         self.templates.into_iter().for_each(|template| draft.add_template(template));
         self.prompts.into_iter().for_each(|prompt| draft.add_prompt(prompt));
-        let snapshot = Snapshot::new(Arc::new(server), draft.finish()?, Offers::default())?;
-        Ok(Catalog { snapshot })
+        Catalog::assemble(server, draft.finish()?)
     }
+}
+
+/// Who this server says it is: what is given, and the defaults for what is not.
+pub(crate) fn server(
+    name: Option<String>,
+    title: Option<String>,
+    version: Option<String>,
+    instructions: Option<String>,
+) -> Server {
+    let mut info = json!({
+        "name": name.unwrap_or_else(|| "erlmcp-shard".into()),
+        "version": version.unwrap_or_else(|| env!("CARGO_PKG_VERSION").into()),
+    });
+    if let Some(title) = title {
+        info["title"] = title.into();
+    }
+    Server { json: info.to_string().into_bytes(), instructions }
 }
 
 /// The next state of a running catalog, see [`Handle::update`].
@@ -207,29 +224,36 @@ impl Draft {
     }
 }
 
-/// What is different between two states, as subscribers are told.
-pub(crate) fn changes(before: &Items, after: &Items) -> Vec<Change> {
-    fn same<T>(before: &[Arc<T>], after: &[Arc<T>]) -> bool {
-        before.len() == after.len() && before.iter().zip(after).all(|(a, b)| Arc::ptr_eq(a, b))
-    }
+/// What is different between two states, as subscribers are told: a list changed if what it says did.
+pub(crate) fn changes(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
+    let differ = |kind| before.said(kind) != after.said(kind);
     let mut changes = Vec::new();
-    if !same(&before.tools, &after.tools) {
+    if differ(ListKind::Tools) {
         changes.push(Change::Tools);
     }
-    if !same(&before.prompts, &after.prompts) {
+    if differ(ListKind::Prompts) {
         changes.push(Change::Prompts);
     }
-    if !same(&before.resources, &after.resources) || !same(&before.templates, &after.templates) {
+    if differ(ListKind::Resources) || differ(ListKind::Templates) {
         changes.push(Change::Resources);
     }
-    for resource in &after.resources {
-        let replaced = before
-            .resources
-            .iter()
-            .any(|old| old.uri() == resource.uri() && !Arc::ptr_eq(old, resource));
-        if replaced {
+    for resource in &after.items.resources {
+        let old = before.items.resources.iter().find(|old| old.uri() == resource.uri());
+        if old.is_some_and(|old| !Arc::ptr_eq(old, resource)) {
+            // Its content may be another; only its author knows.
             changes.push(Change::Resource(resource.uri().to_owned()));
         }
     }
     changes
+}
+
+/// Whether two states are the very same items.
+pub(crate) fn is_same(before: &Items, after: &Items) -> bool {
+    fn same<T>(before: &[Arc<T>], after: &[Arc<T>]) -> bool {
+        before.len() == after.len() && before.iter().zip(after).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+    same(&before.tools, &after.tools)
+        && same(&before.prompts, &after.prompts)
+        && same(&before.resources, &after.resources)
+        && same(&before.templates, &after.templates)
 }

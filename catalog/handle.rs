@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 
 use crate::call::Change;
-use crate::catalog::{Draft, changes};
+use crate::catalog::{Catalog, Draft, changes, is_same};
 use crate::error::CatalogError;
 use crate::snapshot::Snapshot;
 
-/// Told of every change, with the state after it. Called on the changing thread: hand it on and return.
+/// Told of every change, with the state after it; without changes if only the inside of an item differs. Called on the changing thread: hand it on and return.
 pub type Listener = Box<dyn Fn(Arc<Snapshot>, &[Change]) + Send + Sync>;
 
 /// The running catalog. Cheap to clone; one per process.
@@ -46,15 +46,28 @@ impl Handle {
         let mut draft = Draft::of(&before);
         edit(&mut draft);
         let items = draft.finish()?;
-        let changes = changes(&before.items, &items);
-        if changes.is_empty() {
+        if is_same(&before.items, &items) {
             return Ok(());
         }
-        let after = Snapshot::new(Arc::clone(&before.server), items, before.offers)?;
+        self.serve(&before, Snapshot::new(Arc::clone(&before.server), items, before.offers)?);
+        Ok(())
+    }
+
+    /// Serves another catalog from now on, e.g. the file read anew. Listeners are told which lists changed.
+    pub fn replace(&self, catalog: Catalog) -> Result<(), CatalogError> {
+        let _writing = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.snapshot();
+        let Snapshot { server, items, .. } = catalog.into_snapshot();
+        // What was offered stays offered: a client that was told of prompts may ask for the empty list.
+        self.serve(&before, Snapshot::new(server, items, before.offers)?);
+        Ok(())
+    }
+
+    /// Under the writer's lock.
+    fn serve(&self, before: &Snapshot, after: Snapshot) {
         let after = Arc::new(after);
         self.0.snapshot.store(Arc::clone(&after));
-        self.tell(&after, &changes);
-        Ok(())
+        self.tell(&after, &changes(before, &after));
     }
 
     /// Hears of every change from now on.

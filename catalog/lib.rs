@@ -49,6 +49,7 @@ pub use snapshot::Snapshot;
 pub use step::{IntoPrompt, IntoResource, IntoStep, Json, assistant, failed, text, user};
 pub use threads::ThreadRunner;
 pub use tool::{NoArguments, ServedTool, Tool};
+pub use uri_template::fuzz_uri_template;
 pub use wire::{Annotations, Icon, Theme};
 // What handlers are written with, so that their authors need not name our versions.
 pub use erlmcp_protocol::mcp as protocol;

@@ -1,6 +1,7 @@
 //! Prompts: how they are written, and how they are filled in.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use erlmcp_protocol::mcp::{Content, PromptMessage, PromptResult, Role, RpcError, Version, codes};
 
@@ -32,8 +33,10 @@ struct PromptArgument {
     required: bool,
 }
 
+type Fill = Box<dyn Fn(&Arguments, &mut Call) -> Step + Send + Sync>;
+
 enum Body {
-    Handler(Box<dyn Fn(&Arguments, &mut Call) -> Step + Send + Sync>),
+    Handler(Fill),
     Template(Vec<(Role, String)>),
 }
 
@@ -168,13 +171,13 @@ impl Prompt {
             };
             serde_json::to_vec(&wire).unwrap_or_default()
         });
-        Ok(ServedPrompt {
+        Ok(ServedPrompt(Arc::new(Compiled {
             handler: filled(body, self.description),
             name: self.name,
             required: required(self.arguments),
             completers: self.completers,
             json,
-        })
+        })))
     }
 }
 
@@ -210,18 +213,33 @@ fn filled(body: Body, description: Option<String>) -> Inline {
 }
 
 /// A prompt as it is served.
-pub struct ServedPrompt {
+pub struct ServedPrompt(Arc<Compiled>);
+
+struct Compiled {
     name: String,
     required: Vec<String>,
     handler: Inline,
-    pub(crate) completers: HashMap<String, Completer>,
-    pub(crate) json: [Vec<u8>; Version::COUNT],
+    completers: HashMap<String, Completer>,
+    json: [Vec<u8>; Version::COUNT],
 }
 
 impl ServedPrompt {
+    /// The same prompt with a reference count of its own (see [`crate::Snapshot::for_shard`]).
+    pub(crate) fn for_shard(&self) -> ServedPrompt {
+        ServedPrompt(Arc::clone(&self.0))
+    }
+
+    pub(crate) fn json(&self) -> &[Vec<u8>; Version::COUNT] {
+        &self.0.json
+    }
+
+    pub(crate) fn completers(&self) -> &HashMap<String, Completer> {
+        &self.0.completers
+    }
+
     /// The name it is asked for by.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// Runs one round. A missing required argument, or one that is no string, is a protocol error;
@@ -237,12 +255,12 @@ impl ServedPrompt {
             }
             _ => return invalid("params.arguments must be an object".into()),
         }
-        for name in &self.required {
+        for name in &self.0.required {
             if call.arguments.get(name).is_none() {
                 return invalid(format!("Missing argument: {name}"));
             }
         }
-        self.check(guard(|| (self.handler)(call)))
+        self.check(guard(|| (self.0.handler)(call)))
     }
 
     /// Refuses an answer that is none (also to be used on a deferred one).

@@ -196,7 +196,8 @@ impl Resource {
             }
             Body::Handler(read) => Box::new(move |call| read(call, mime_type.as_deref())),
         };
-        Ok(ServedResource { uri: self.uri, ttl_ms: self.common.ttl_ms, handler, json })
+        let ttl_ms = self.common.ttl_ms;
+        Ok(ServedResource(Arc::new(CompiledResource { uri: self.uri, ttl_ms, handler, json })))
     }
 }
 
@@ -208,8 +209,10 @@ pub struct ResourceTemplate {
     completers: HashMap<String, Completer>,
 }
 
+type ReadOne = Box<dyn Fn(&Arguments, &mut Call, Option<&str>) -> Step + Send + Sync>;
+
 enum TemplateBody {
-    Handler(Box<dyn Fn(&Arguments, &mut Call, Option<&str>) -> Step + Send + Sync>),
+    Handler(ReadOne),
     Directory(PathBuf),
 }
 
@@ -295,50 +298,76 @@ impl ResourceTemplate {
                 offload::blocking(Kind::Other, Gate::new(None), Arc::new(read))
             }
         };
-        Ok(ServedTemplate {
+        Ok(ServedTemplate(Arc::new(CompiledTemplate {
             template: self.template,
             ttl_ms: self.common.ttl_ms,
             matcher,
             handler,
             completers: self.completers,
             json,
-        })
+        })))
     }
 }
 
 /// A resource as it is served.
-pub struct ServedResource {
+pub struct ServedResource(Arc<CompiledResource>);
+
+struct CompiledResource {
     uri: String,
     ttl_ms: u32,
     handler: Inline,
-    pub(crate) json: [Vec<u8>; Version::COUNT],
+    json: [Vec<u8>; Version::COUNT],
 }
 
 impl ServedResource {
+    /// The same resource with a reference count of its own (see [`crate::Snapshot::for_shard`]).
+    pub(crate) fn for_shard(&self) -> ServedResource {
+        ServedResource(Arc::clone(&self.0))
+    }
+
+    pub(crate) fn json(&self) -> &[Vec<u8>; Version::COUNT] {
+        &self.0.json
+    }
+
     /// Its URI.
     pub fn uri(&self) -> &str {
-        &self.uri
+        &self.0.uri
     }
 }
 
 /// A resource template as it is served.
-pub struct ServedTemplate {
+pub struct ServedTemplate(Arc<CompiledTemplate>);
+
+struct CompiledTemplate {
     template: String,
     ttl_ms: u32,
     matcher: UriTemplate,
     handler: Inline,
-    pub(crate) completers: HashMap<String, Completer>,
-    pub(crate) json: [Vec<u8>; Version::COUNT],
+    completers: HashMap<String, Completer>,
+    json: [Vec<u8>; Version::COUNT],
 }
 
 impl ServedTemplate {
+    /// The same template with a reference count of its own (see [`crate::Snapshot::for_shard`]).
+    pub(crate) fn for_shard(&self) -> ServedTemplate {
+        ServedTemplate(Arc::clone(&self.0))
+    }
+
+    pub(crate) fn json(&self) -> &[Vec<u8>; Version::COUNT] {
+        &self.0.json
+    }
+
+    pub(crate) fn completers(&self) -> &HashMap<String, Completer> {
+        &self.0.completers
+    }
+
     /// The template itself.
     pub fn template(&self) -> &str {
-        &self.template
+        &self.0.template
     }
 
     pub(crate) fn matches(&self, uri: &str) -> Option<Value> {
-        self.matcher.matches(uri).map(Value::Object)
+        self.0.matcher.matches(uri).map(Value::Object)
     }
 }
 
@@ -364,18 +393,18 @@ impl Found {
     /// How long a modern client may keep what it read, in milliseconds; 0 means not at all.
     pub fn ttl_ms(&self) -> u32 {
         match &self.0 {
-            Source::Resource(resource) => resource.ttl_ms,
-            Source::Template(template, _) => template.ttl_ms,
+            Source::Resource(resource) => resource.0.ttl_ms,
+            Source::Template(template, _) => template.0.ttl_ms,
         }
     }
 
     /// Runs one round of reading it; [`Call::name`] is the URI as the client wrote it.
     pub fn run(&self, call: &mut Call) -> Step {
         let handler = match &self.0 {
-            Source::Resource(resource) => &resource.handler,
+            Source::Resource(resource) => &resource.0.handler,
             Source::Template(template, variables) => {
                 call.arguments = variables.clone();
-                &template.handler
+                &template.0.handler
             }
         };
         self.check(guard(|| handler(call)))

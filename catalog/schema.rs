@@ -63,7 +63,8 @@ fn describe(error: &ValidationError<'_>, text: &mut String) {
 
 fn bounded(mut text: String) -> String {
     if VIOLATION_BYTES_MAX < text.len() {
-        text.truncate(text.floor_char_boundary(VIOLATION_BYTES_MAX));
+        let fits = (0..=VIOLATION_BYTES_MAX).rev().find(|&at| text.is_char_boundary(at));
+        text.truncate(fits.unwrap_or(0));
         text.push('…');
     }
     text
@@ -84,8 +85,8 @@ fn depth(value: &Value) -> usize {
     deepest
 }
 
-/// The schema of a Rust type, without what only noise would add: `$schema`, the type's name, and number
-/// formats that JSON Schema does not know (some clients refuse them).
+/// The schema of a Rust type, without what only noise would add: `$schema`, the type's name and comment (the
+/// tool has a description of its own), and number formats that JSON Schema does not know (some clients refuse them).
 pub(crate) fn derive<T: JsonSchema>() -> Value {
     let generator = SchemaSettings::draft2020_12()
         .with(|settings| settings.meta_schema = None)
@@ -99,6 +100,7 @@ pub(crate) fn derive<T: JsonSchema>() -> Value {
         .into_generator();
     let mut schema = generator.into_root_schema_for::<T>();
     schema.remove("title");
+    schema.remove("description");
     schema.to_value()
 }
 

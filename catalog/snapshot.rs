@@ -40,6 +40,11 @@ pub struct Snapshot {
     pub(crate) server: Arc<Server>,
     pub(crate) items: Items,
     pub(crate) offers: Offers,
+    derived: Arc<Derived>,
+}
+
+/// What follows from the items: indices by name, and bytes that are ready to be sent.
+struct Derived {
     tools: HashMap<String, usize>,
     prompts: HashMap<String, usize>,
     resources: HashMap<String, usize>,
@@ -66,10 +71,10 @@ impl Snapshot {
                 || !items.templates.is_empty(),
         };
         let lists = [
-            Listing::new(items.tools.iter().map(|tool| &tool.json)),
-            Listing::new(items.prompts.iter().map(|prompt| &prompt.json)),
-            Listing::new(items.resources.iter().map(|resource| &resource.json)),
-            Listing::new(items.templates.iter().map(|template| &template.json)),
+            Listing::new(items.tools.iter().map(|tool| tool.json())),
+            Listing::new(items.prompts.iter().map(|prompt| prompt.json())),
+            Listing::new(items.resources.iter().map(|resource| resource.json())),
+            Listing::new(items.templates.iter().map(|template| template.json())),
         ];
         let capabilities = per_version(|version| capabilities(offers, version));
         let mut hash = Fnv1a::new();
@@ -78,16 +83,25 @@ impl Snapshot {
         for list in &lists {
             hash.write(list.newest());
         }
-        Ok(Snapshot {
-            fingerprint: hash.0,
-            server,
+        let fingerprint = hash.0;
+        let derived = Derived { tools, prompts, resources, lists, capabilities, fingerprint };
+        Ok(Snapshot { server, items, offers, derived: Arc::new(derived) })
+    }
+
+    /// The same snapshot for one shard alone: the reference counts that its calls touch, of the snapshot
+    /// and of each item, are its own. A count shared between cores would cost every call on each of them.
+    pub fn for_shard(&self) -> Arc<Snapshot> {
+        let items = Items {
+            tools: self.items.tools.iter().map(|tool| Arc::new(tool.for_shard())).collect(),
+            prompts: self.items.prompts.iter().map(|item| Arc::new(item.for_shard())).collect(),
+            resources: self.items.resources.iter().map(|item| Arc::new(item.for_shard())).collect(),
+            templates: self.items.templates.iter().map(|item| Arc::new(item.for_shard())).collect(),
+        };
+        Arc::new(Snapshot {
+            server: Arc::clone(&self.server),
             items,
-            offers,
-            tools,
-            prompts,
-            resources,
-            lists,
-            capabilities,
+            offers: self.offers,
+            derived: Arc::clone(&self.derived),
         })
     }
 
@@ -103,7 +117,7 @@ impl Snapshot {
 
     /// The `capabilities` object for peers of this revision: only what is served (digest b.4, c.18).
     pub fn capabilities_json(&self, version: Version) -> &[u8] {
-        &self.capabilities[version as usize]
+        &self.derived.capabilities[version as usize]
     }
 
     /// Whether the `tools/*` methods are offered.
@@ -135,27 +149,32 @@ impl Snapshot {
         offset: u32,
         page_size: u32,
     ) -> Option<(&[u8], Option<u32>)> {
-        self.lists[kind as usize].page(version, offset, page_size)
+        self.derived.lists[kind as usize].page(version, offset, page_size)
+    }
+
+    /// All that a list says, in the newest revision.
+    pub(crate) fn said(&self, kind: ListKind) -> &[u8] {
+        self.derived.lists[kind as usize].newest()
     }
 
     /// Equal on every node that serves the same catalog; changes with any item.
     pub fn fingerprint(&self) -> u64 {
-        self.fingerprint
+        self.derived.fingerprint
     }
 
     /// The tool of this name.
     pub fn tool(&self, name: &str) -> Option<&Arc<ServedTool>> {
-        self.tools.get(name).map(|&index| &self.items.tools[index])
+        self.derived.tools.get(name).map(|&index| &self.items.tools[index])
     }
 
     /// The prompt of this name.
     pub fn prompt(&self, name: &str) -> Option<&Arc<ServedPrompt>> {
-        self.prompts.get(name).map(|&index| &self.items.prompts[index])
+        self.derived.prompts.get(name).map(|&index| &self.items.prompts[index])
     }
 
     /// What serves this URI: a resource of exactly this name, else the first template that fits.
     pub fn resource(&self, uri: &str) -> Option<Found> {
-        if let Some(&index) = self.resources.get(uri) {
+        if let Some(&index) = self.derived.resources.get(uri) {
             return Some(Found::resource(&self.items.resources[index]));
         }
         let fitting = |template: &Arc<_>| {
@@ -185,7 +204,7 @@ impl Snapshot {
             Some("ref/prompt") => {
                 let name = text(reference, "name").ok_or(invalid("ref.name must be a string"))?;
                 let prompt = self.prompt(&name).ok_or(invalid("Unknown prompt in ref"))?;
-                Some(&prompt.completers)
+                Some(prompt.completers())
             }
             Some("ref/resource") => {
                 let uri = text(reference, "uri").ok_or(invalid("ref.uri must be a string"))?;
@@ -204,13 +223,13 @@ impl Snapshot {
     /// Outer `None`: no such resource. Inner `None`: a plain resource, which has no variables.
     #[expect(clippy::option_option, reason = "the two absences have different answers")]
     fn template_completers(&self, uri: &str) -> Option<Option<&HashMap<String, Completer>>> {
-        if self.resources.contains_key(uri) {
+        if self.derived.resources.contains_key(uri) {
             return Some(None);
         }
         let named = self.items.templates.iter().find(|template| template.template() == uri);
         let fitting =
             || self.items.templates.iter().find(|template| template.matches(uri).is_some());
-        named.or_else(fitting).map(|template| Some(&template.completers))
+        named.or_else(fitting).map(|template| Some(template.completers()))
     }
 }
 

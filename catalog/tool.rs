@@ -242,7 +242,7 @@ impl Tool {
             };
             serde_json::to_vec(&wire).unwrap_or_default()
         });
-        Ok(ServedTool {
+        Ok(ServedTool(Arc::new(Compiled {
             name: self.name,
             requires: self.requires,
             header_params,
@@ -250,7 +250,7 @@ impl Tool {
             output,
             handler,
             json,
-        })
+        })))
     }
 }
 
@@ -266,30 +266,41 @@ fn parse<A: DeserializeOwned>(call: &mut Call) -> Result<A, Step> {
 pub struct NoArguments {}
 
 /// A tool as it is served: checked, compiled, its list entries serialised.
-pub struct ServedTool {
+pub struct ServedTool(Arc<Compiled>);
+
+struct Compiled {
     name: String,
     requires: ClientCapabilities,
     header_params: Vec<HeaderParam>,
     input: Schema,
     output: Option<Schema>,
     handler: Inline,
-    pub(crate) json: [Vec<u8>; Version::COUNT],
+    json: [Vec<u8>; Version::COUNT],
 }
 
 impl ServedTool {
+    /// The same tool with a reference count of its own (see [`crate::Snapshot::for_shard`]).
+    pub(crate) fn for_shard(&self) -> ServedTool {
+        ServedTool(Arc::clone(&self.0))
+    }
+
+    pub(crate) fn json(&self) -> &[Vec<u8>; Version::COUNT] {
+        &self.0.json
+    }
+
     /// The name it is called by.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// What a client must be able to do before this tool can be called at all.
     pub fn requires(&self) -> &ClientCapabilities {
-        &self.requires
+        &self.0.requires
     }
 
     /// Arguments that modern clients mirror as headers; most tools have none.
     pub fn header_params(&self) -> &[HeaderParam] {
-        &self.header_params
+        &self.0.header_params
     }
 
     /// Runs one round: arguments are held to the schema, a panic is caught, a result is checked.
@@ -306,16 +317,16 @@ impl ServedTool {
                 "params.arguments must be an object",
             ));
         }
-        if let Err(violation) = self.input.check(&call.arguments) {
+        if let Err(violation) = self.0.input.check(&call.arguments) {
             return failed(format_args!("Invalid arguments: {violation}")).into_step();
         }
-        let step = guard(|| (self.handler)(call));
+        let step = guard(|| (self.0.handler)(call));
         self.check(step)
     }
 
     /// Holds a successful result to the output schema (also to be used on a deferred answer).
     pub fn check(&self, step: Step) -> Step {
-        match (&step, &self.output) {
+        match (&step, &self.0.output) {
             (Step::Done(Outcome::Tool(result)), Some(schema)) if !conforms(schema, result) => {
                 internal_error()
             }

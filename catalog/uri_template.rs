@@ -135,3 +135,36 @@ fn decode(raw: &str, reserved: bool) -> Option<String> {
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
+
+/// For the fuzzer: a template and a URI, separated by a NUL. No path variable may hold a way upwards.
+pub fn fuzz_uri_template(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Some((template, uri)) = text.split_once('\0') else { return };
+    let Ok(template) = UriTemplate::parse(template) else { return };
+    let Some(values) = template.matches(uri) else { return };
+    for part in &template.parts {
+        if let Part::Variable { name, reserved } = part {
+            let value = values.get(name).and_then(Value::as_str).unwrap_or_default();
+            assert!(!value.is_empty() && !value.contains('\0'), "{name} is {value:?}");
+            assert!(!reserved || !value.split('/').any(|step| step == ".."), "{name} climbs");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_expansion_climbs_however_it_is_written() {
+        let steps = ["..", ".", "%2e%2E", "%2f", "/", "\\", "%5c", "a", "%00", "%", "%2", "é", ""];
+        for template in ["x:/{+p}", "x:/{+p}/z", "x:/{a}/{+p}", "x:/{a}.{b}", "{", "x:{+}"] {
+            for first in steps {
+                for second in steps {
+                    for third in steps {
+                        let case = format!("{template}\0x:/{first}/{second}{third}/z");
+                        super::fuzz_uri_template(case.as_bytes());
+                    }
+                }
+            }
+        }
+    }
+}

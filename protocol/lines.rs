@@ -1,7 +1,8 @@
 //! Newline-delimited messages (TCP and stdio, digest d.1).
 //!
-//! One line is one message. A line that is too long is dropped up to its end, reported once, and the connection goes
-//! on. At end of input an unterminated last line is the caller's: append LF and read once more to get it.
+//! One line is one message. A line that is too long is dropped up to its end, reported once, and
+//! the connection goes on. At end of input an unterminated last line is the caller's: append LF and
+//! read once more to get it.
 
 use memchr::memchr;
 
@@ -16,7 +17,8 @@ pub enum Line<'b> {
     Partial(usize),
 }
 
-/// Splits a byte stream into lines; remembers how far it looked, so that small pieces are linear work.
+/// Splits a byte stream into lines; remembers how far it looked, so that small pieces are linear
+/// work.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LineReader {
     scanned: usize,
@@ -24,8 +26,9 @@ pub struct LineReader {
 }
 
 impl LineReader {
-    /// The next line from the front of `input`: all bytes not yet consumed. LF and CRLF end a line, blank lines (empty,
-    /// or spaces and tabs) are skipped. `line_bytes_max` does not count the terminator.
+    /// The next line from the front of `input`: all bytes not yet consumed. LF and CRLF end a line,
+    /// blank lines (empty, or spaces and tabs) are skipped. `line_bytes_max` does not count the
+    /// terminator.
     pub fn read<'b>(&mut self, input: &'b [u8], line_bytes_max: usize) -> Line<'b> {
         let mut start = 0;
         loop {
@@ -109,7 +112,8 @@ fn replay(stream: &[u8], step: usize, line_bytes_max: usize) -> Vec<Option<Vec<u
 mod tests {
     use super::*;
 
-    /// Lines of at most eight bytes; `None` is a complaint. Fed whole, at every cut and in every step.
+    /// Lines of at most eight bytes; `None` is a complaint. Fed whole, at every cut and in every
+    /// step.
     #[track_caller]
     fn check(stream: &str, expect: &[Option<&str>]) {
         let expect: Vec<_> =

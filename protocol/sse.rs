@@ -1,14 +1,16 @@
 //! Server-sent events, as MCP uses them (WHATWG HTML §9.2.6, digest b.14).
 //!
-//! Events are appended whole to the caller's buffer, so that a keep-alive can never land inside one.
+//! Events are appended whole to the caller's buffer, so that a keep-alive can never land inside
+//! one.
 
 use memchr::memchr2;
 
 /// A comment event: keeps proxies from cutting a silent stream; clients ignore it.
 pub const KEEP_ALIVE: &[u8] = b":\n\n";
 
-/// Appends one event. Without `event` its type is `message`. `data` that spans lines becomes several `data` lines,
-/// which the client joins with LF. An `event` or `id` with a line break in it is left out.
+/// Appends one event. Without `event` its type is `message`. `data` that spans lines becomes
+/// several `data` lines, which the client joins with LF. An `event` or `id` with a line break in it
+/// is left out.
 pub fn write_event(out: &mut Vec<u8>, event: Option<&str>, id: Option<&str>, data: &[u8]) {
     out.reserve(data.len() + 32);
     if let Some(event) = event {

@@ -453,7 +453,7 @@ pub fn snapshots(posts: &[ForeignPost<Mail>], timeout: Duration) -> Vec<ShardSna
 }
 
 /// Sends to every shard; insists where an inbox is full, because these orders must arrive.
-fn post_all(posts: &[ForeignPost<Mail>], mut letter: impl FnMut() -> Mail) {
+pub fn post_all(posts: &[ForeignPost<Mail>], mut letter: impl FnMut() -> Mail) {
     for post in posts {
         let deadline = Instant::now() + INSIST_FOR;
         let mut is_refused = post.send(letter()).is_err();

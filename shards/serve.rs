@@ -1,11 +1,13 @@
 //! MCP on a fleet of shards: one engine each, all on the same catalog.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use erlmcp_catalog::{Handle, Runner};
 
 use crate::engine::{Engine, EngineConfig, EngineMail, Seat};
 use crate::fleet::{BootError, Fleet, FleetConfig, start};
+use crate::mail::ForeignPost;
 use crate::message::{Announcement, Mail};
 
 /// Boots shards that serve this catalog. What changes in it is announced to all of them.
@@ -17,6 +19,7 @@ pub fn serve(
 ) -> Result<Fleet, BootError> {
     let config = Arc::new(engine);
     let handle = catalog.clone();
+    let pacer = runner.clone();
     let fleet = start(fleet, move |seat| {
         let own = seat.posts[usize::from(seat.index)].clone();
         let wake = Arc::new(move || {
@@ -28,13 +31,42 @@ pub fn serve(
     })?;
     let posts = fleet.posts().clone();
     catalog.listen(Box::new(move |snapshot, changes| {
-        let changes: Arc<[_]> = changes.into();
+        let announcement = Announcement { snapshot: Some(snapshot), changes: changes.into() };
         for post in posts.iter() {
-            let announcement =
-                Announcement { snapshot: Some(snapshot.clone()), changes: changes.clone() };
-            // Full: the shard is far behind, and its subscribers are told of the next change.
-            let _ = post.send(Mail::Engine(EngineMail::Announce(announcement)));
+            if post.send(letter(&announcement)).is_err() {
+                // Called on the changing thread, which may be a shard: waiting is the runner's business.
+                insist(post.clone(), announcement.clone(), &pacer);
+            }
         }
     }));
     Ok(fleet)
 }
+
+fn letter(announcement: &Announcement) -> Mail {
+    Mail::Engine(EngineMail::Announce(announcement.clone()))
+}
+
+/// Tries again at a full inbox: a shard that missed the news would serve an old catalog until the next.
+fn insist(post: ForeignPost<Mail>, announcement: Announcement, runner: &Arc<dyn Runner>) {
+    let shard = post.shard();
+    let pacer = runner.clone();
+    let queued = runner.spawn_future(Box::new(move || {
+        Box::pin(async move {
+            for _ in 0..RETRIES_MAX {
+                pacer.sleep(RETRY_EVERY).await;
+                if post.send(letter(&announcement)).is_ok() {
+                    return;
+                }
+            }
+            log::error!("shard {shard} took no news of the catalog: its inbox stayed full");
+        })
+    }));
+    if queued.is_err() {
+        log::error!("shard {shard} missed news of the catalog: too much work is queued");
+    }
+}
+
+/// Between two attempts at a full inbox.
+const RETRY_EVERY: Duration = Duration::from_millis(20);
+/// Attempts at a full inbox, some ten seconds of them. A shard that is deaf for longer is beyond news.
+const RETRIES_MAX: u32 = 500;

@@ -133,7 +133,11 @@ pub struct DrainArgs {
 
 /// Look at the limits of this host.
 #[derive(FromArgs, Debug, PartialEq)]
-#[argh(subcommand, name = "tune", example = "See what holds the host back:\n  {command_name} check")]
+#[argh(
+    subcommand,
+    name = "tune",
+    example = "See what holds the host back:\n  {command_name} check"
+)]
 pub struct TuneArgs {
     #[argh(subcommand)]
     /// what to do

@@ -1,0 +1,143 @@
+//! What words mean.
+
+use argh::FromArgs;
+
+use super::*;
+
+#[track_caller]
+fn parse(words: &[&str]) -> Args {
+    Args::from_args(&["erlmcp-shard"], words).unwrap_or_else(|early| panic!("{}", early.output))
+}
+
+#[track_caller]
+fn check_err(words: &[&str], expect: &str) {
+    let output = match Args::from_args(&["erlmcp-shard"], words) {
+        Ok(args) => panic!("{words:?} was taken: {args:?}"),
+        Err(early) => early.output,
+    };
+    assert!(output.contains(expect), "{words:?}: {output}");
+}
+
+#[track_caller]
+fn applied(words: &[&str]) -> Config {
+    let mut config = Config::default();
+    parse(words).apply(&mut config);
+    config
+}
+
+fn at(text: &str) -> Bind {
+    Bind::At(text.parse().unwrap())
+}
+
+#[test]
+fn no_words_change_nothing() {
+    let config = applied(&[]);
+    assert_eq!(config.server.listen, at(crate::config::DEFAULT_LISTEN));
+    assert_eq!(config.server.tcp, at(crate::config::DEFAULT_TCP));
+    assert_eq!(config.server.admin, at(crate::config::DEFAULT_ADMIN));
+    assert_eq!(config.catalog, CatalogSource::Demo);
+    assert_eq!(config.server.cores, None);
+    assert_eq!(config.server.shards_per_core, 1);
+}
+
+#[test]
+fn every_flag_reaches_the_configuration() {
+    let config = applied(&[
+        "--cores",
+        "0-1,3",
+        "--shards-per-core",
+        "2",
+        "--listen",
+        "[::1]:80",
+        "--tcp",
+        "off",
+        "--admin",
+        "127.0.0.1:0",
+        "--catalog",
+        "a/b.toml",
+        "--allow-origin",
+        "https://a.example",
+        "--allow-origin",
+        "https://b.example",
+        "--allow-host",
+        "mcp.example",
+        "--public",
+        "--log",
+        "json",
+    ]);
+    let server = &config.server;
+    assert_eq!(server.cores, Some(vec![0, 1, 3]));
+    assert_eq!(server.shards_per_core, 2);
+    assert_eq!(server.listen, at("[::1]:80"));
+    assert_eq!(server.tcp, Bind::Off);
+    assert_eq!(server.admin, at("127.0.0.1:0"));
+    assert_eq!(config.catalog, CatalogSource::File("a/b.toml".into()));
+    assert_eq!(server.allow_origin, ["https://a.example", "https://b.example"]);
+    assert_eq!(server.allow_host, ["mcp.example"]);
+    assert!(server.public);
+    assert_eq!(server.log, LogFormat::Json);
+}
+
+#[test]
+fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+    let mut config = Config::default();
+    let file = "server.listen = \"127.0.0.1:1\"\nserver.tcp = \"127.0.0.1:2\"\n";
+    assert_eq!(crate::config::apply_file(&mut config, "f.toml".as_ref(), file), []);
+    parse(&["--tcp", "127.0.0.1:3"]).apply(&mut config);
+    assert_eq!(config.server.listen, at("127.0.0.1:1"));
+    assert_eq!(config.server.tcp, at("127.0.0.1:3"));
+    assert_eq!(config.server.admin, at(crate::config::DEFAULT_ADMIN));
+}
+
+#[test]
+fn stdio_opens_no_listener_that_was_not_asked_for() {
+    let server = applied(&["--stdio"]).server;
+    assert_eq!((server.listen, server.tcp, server.admin), (Bind::Off, Bind::Off, Bind::Off));
+    let config = applied(&["--stdio", "--admin", "127.0.0.1:0"]);
+    assert_eq!(config.server.admin, at("127.0.0.1:0"));
+    assert_eq!(config.server.listen, Bind::Off);
+    assert_eq!(config.cores(&[4, 5]), [4]);
+    assert_eq!(config.problems(&[4, 5]), []);
+}
+
+#[test]
+fn mistakes_say_what_to_write() {
+    check_err(&["--listen", "8080"], "\"8080\" is not IP:PORT or \"off\", like 127.0.0.1:8080");
+    check_err(&["--listen", "localhost:80"], "write 127.0.0.1:80");
+    check_err(&["--cores", "1-"], "is not a list of cores");
+    check_err(&["--shards-per-core", "0"], "is not a number from 1 to 64");
+    check_err(&["--shards-per-core", "65"], "is not a number from 1 to 64");
+    check_err(&["--log", "xml"], "neither \"text\" nor \"json\"");
+    check_err(&["--cluster"], "--cluster");
+    check_err(&["tune"], "check");
+}
+
+#[test]
+fn commands_have_their_own_flags() {
+    assert_eq!(
+        parse(&["status", "--json", "--admin", "[::1]:9"]).command,
+        Some(Command::Status(StatusArgs {
+            json: true,
+            watch: false,
+            shards: false,
+            admin: "[::1]:9".into()
+        }))
+    );
+    assert_eq!(
+        parse(&["drain"]).command,
+        Some(Command::Drain(DrainArgs { admin: crate::config::DEFAULT_ADMIN.into() }))
+    );
+    let check = TuneCheckArgs { connections: 5, shards: None };
+    assert_eq!(
+        parse(&["tune", "check", "--connections", "5"]).command,
+        Some(Command::Tune(TuneArgs { command: TuneCommand::Check(check) }))
+    );
+}
+
+#[test]
+fn every_help_has_an_example() {
+    for words in [&[][..], &["status"], &["drain"], &["tune"], &["tune", "check"]] {
+        let words: Vec<&str> = words.iter().copied().chain(["--help"]).collect();
+        check_err(&words, "Examples:");
+    }
+}

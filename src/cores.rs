@@ -38,8 +38,7 @@ pub fn online_cores() -> Vec<usize> {
 
 /// Refuses cores that are not among `online`.
 pub fn check_online(cores: &[usize], online: &[usize]) -> Result<(), String> {
-    let missing: Vec<usize> =
-        cores.iter().copied().filter(|core| !online.contains(core)).collect();
+    let missing: Vec<usize> = cores.iter().copied().filter(|core| !online.contains(core)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -62,9 +61,11 @@ pub fn render_cores(cores: &[usize]) -> String {
     }
     let texts: Vec<String> = pieces
         .iter()
-        .map(|&(first, last)| {
-            if first == last { first.to_string() } else { format!("{first}-{last}") }
-        })
+        .map(
+            |&(first, last)| {
+                if first == last { first.to_string() } else { format!("{first}-{last}") }
+            },
+        )
         .collect();
     texts.join(",")
 }

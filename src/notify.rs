@@ -12,9 +12,21 @@ pub fn stopping() {
     tell(NotifyState::Stopping);
 }
 
-/// Reading the catalog anew has ended; systemd waits for it after `systemctl reload`.
-pub fn status(text: &str) {
-    tell(NotifyState::Status(text));
+/// Reading the catalog anew (`systemctl reload`); [`ready`] follows.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => {
+            if let Err(err) = notify(&[NotifyState::Reloading, now]) {
+                log::debug!("systemd notification: {err}");
+            }
+        }
+        Err(err) => log::debug!("no monotonic clock: {err}"),
+    }
+}
+
+/// How long systemd waits for a sign of life; `None`: it does not.
+pub fn watchdog_patience() -> Option<std::time::Duration> {
+    sd_notify::watchdog_enabled()
 }
 
 /// Alive and well.

@@ -12,7 +12,7 @@
 #   python       the official Python client, both eras, every transport
 #   typescript   the official TypeScript clients 2.x and 1.x
 #
-# Needs Linux with io_uring, a Rust toolchain (rustfmt, clippy), a C compiler, node >= 18 with npm, python3 >= 3.10 with
+# Needs Linux with io_uring, a Rust toolchain (rustfmt, clippy), a C compiler, node >= 18 with npm, python3 >= 3.11 with
 # venv. What Debian packages is installed with apt-get when we are root; otherwise the missing packages are named.
 # Test clients are fetched, pinned, into .cache/ by tests/clients/prepare.sh. Logs: .cache/logs/STAGE.log.
 #
@@ -51,7 +51,7 @@ has() { command -v "$1" > /dev/null; }
 install_what_is_missing() {
     local packages=()
     if wants fmt || wants clippy || wants test || wants release; then
-        has cargo || [[ ! -x $HOME/.cargo/bin/cargo ]] || PATH=$HOME/.cargo/bin:$PATH
+        has cargo || [[ ! -x ${HOME:-}/.cargo/bin/cargo ]] || PATH=$HOME/.cargo/bin:$PATH
         has cargo || { say "cargo is missing: install Rust (https://rustup.rs)"; exit 1; }
         has cc || packages+=(build-essential)
     fi

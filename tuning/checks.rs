@@ -25,6 +25,8 @@ impl Default for Demand {
 const KERNEL_BYTES_PER_CONNECTION: u64 = 4_600;
 /// Descriptors a ring's table never hands out, and the process's own files.
 const DESCRIPTORS_SPARE: u64 = 512;
+/// More rings than this per core are no advice.
+const SHARDS_PER_CORE_MAX: u64 = 16;
 /// What the control plane's executor refuses to start below, bytes.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 const PAGE_BYTES: u64 = 4096;
@@ -92,10 +94,12 @@ fn check_nofile(host: &Root, demand: Demand) -> Result<Option<Finding>, HostErro
         required,
         current: hard,
         why: "each shard's ring holds at most this many connections.",
-        fix: format!(
-            "in the unit: LimitNOFILE={required}; or more rings: --shards-per-core {}",
-            rings_factor(demand, hard)
-        ),
+        fix: match rings_factor(demand, hard) {
+            factor @ ..=SHARDS_PER_CORE_MAX => format!(
+                "in the unit: LimitNOFILE={required}; or more rings: --shards-per-core {factor}"
+            ),
+            _ => format!("in the unit: LimitNOFILE={required}"),
+        },
     }))
 }
 

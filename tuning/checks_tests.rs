@@ -90,6 +90,14 @@ fn descriptor_limit_is_pinned_from_both_sides_and_names_both_ways_out() {
 }
 
 #[test]
+fn a_hopeless_descriptor_limit_is_not_helped_by_rings() {
+    let host = FakeHost::new();
+    host.limits("600", "8388608");
+    let (findings, _) = check_all(&Root::at(&host.0), Demand::default());
+    assert_eq!(findings[0].fix, "in the unit: LimitNOFILE=13012");
+}
+
+#[test]
 fn unlimited_is_more_than_any_number() {
     let host = FakeHost::new();
     host.limits("unlimited", "unlimited");

@@ -1,4 +1,5 @@
-//! What a client takes and what it sends: `Accept` (RFC 9110 §12.5.1) and `Content-Type`, digest b.13.
+//! What a client takes and what it sends: `Accept` (RFC 9110 §12.5.1) and `Content-Type`, digest
+//! b.13.
 
 use super::field::{Field, trim_ows};
 
@@ -15,8 +16,8 @@ impl Accepts {
     const BOTH: Self = Self { json: true, sse: true };
 }
 
-/// Judges an `Accept` field. Absent or empty means anything. Sent in several lines it counts as anything too;
-/// [`super::Head::accepts`] reads those lines.
+/// Judges an `Accept` field. Absent or empty means anything. Sent in several lines it counts as
+/// anything too; [`super::Head::accepts`] reads those lines.
 pub fn accepts(accept: &Field<'_>) -> Accepts {
     match *accept {
         Field::Absent | Field::Many => Accepts::BOTH,

@@ -1,12 +1,15 @@
-//! Who may call: `Origin` and `Host` against allow-lists (digest b.12), the defence against DNS rebinding.
+//! Who may call: `Origin` and `Host` against allow-lists (digest b.12), the defence against DNS
+//! rebinding.
 //!
-//! Lives: one per listener configuration, shared read-only by its shards. [`Access::check`] runs for every
-//! request, so the lists are parsed once and nothing is allocated; loopback names are tried first.
+//! Lives: one per listener configuration, shared read-only by its shards. [`Access::check`] runs
+//! for every request, so the lists are parsed once and nothing is allocated; loopback names are
+//! tried first.
 
 use super::field::Field;
 use super::head::Head;
 
-/// Parsed allow-lists. Loopback (`localhost`, `127.0.0.0/8`, `[::1]`) is always allowed, on any port.
+/// Parsed allow-lists. Loopback (`localhost`, `127.0.0.0/8`, `[::1]`) is always allowed, on any
+/// port.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     any_origin: bool,
@@ -59,8 +62,9 @@ struct AllowedHost {
 }
 
 impl Access {
-    /// Parses the lists: origins as `scheme://host[:port]`, `null` or `*`; hosts as `name[:port]` or `*`.
-    /// `*` does not cover `null`, which every sandboxed page can send. The error names the entry.
+    /// Parses the lists: origins as `scheme://host[:port]`, `null` or `*`; hosts as `name[:port]`
+    /// or `*`. `*` does not cover `null`, which every sandboxed page can send. The error names the
+    /// entry.
     pub fn new(allow_origins: &[String], allow_hosts: &[String]) -> Result<Self, String> {
         let mut access = Self::default();
         for entry in allow_origins {
@@ -93,7 +97,8 @@ impl Access {
         Ok(access)
     }
 
-    /// Judges a request. `Ok(Some(origin))` is an allowed origin to echo in `Access-Control-Allow-Origin`.
+    /// Judges a request. `Ok(Some(origin))` is an allowed origin to echo in
+    /// `Access-Control-Allow-Origin`.
     ///
     /// A request without `Host` passes: it is HTTP/1.0, which no browser speaks.
     pub fn check<'h>(&self, head: &Head<'h>) -> Result<Option<&'h str>, Denied> {

@@ -1,7 +1,8 @@
-//! Chunked bodies (RFC 9112 §7.1), decoded in place: data moves to the front, framing is overwritten.
+//! Chunked bodies (RFC 9112 §7.1), decoded in place: data moves to the front, framing is
+//! overwritten.
 //!
-//! Invariants: `written <= read <= input length`; every byte is looked at once, whatever the pieces in which
-//! it arrives. Extensions and trailers are checked, bounded and forgotten.
+//! Invariants: `written <= read <= input length`; every byte is looked at once, whatever the pieces
+//! in which it arrives. Extensions and trailers are checked, bounded and forgotten.
 
 use super::error::HttpError;
 use super::field::is_token_byte;

@@ -1,6 +1,8 @@
-//! IMF-fixdate (RFC 9110 §5.6.7), without a calendar library: it is forty lines and runs once a second.
+//! IMF-fixdate (RFC 9110 §5.6.7), without a calendar library: it is forty lines and runs once a
+//! second.
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` for seconds since 1970. Years beyond 9999 stay at the last second of 9999.
+/// `Sun, 06 Nov 1994 08:49:37 GMT` for seconds since 1970. Years beyond 9999 stay at the last
+/// second of 9999.
 pub fn http_date(unix_seconds: u64) -> [u8; 29] {
     const LAST_SECOND: u64 = 253_402_300_799;
     let seconds = unix_seconds.min(LAST_SECOND);
@@ -19,8 +21,8 @@ pub fn http_date(unix_seconds: u64) -> [u8; 29] {
     out
 }
 
-/// Days since 1970-01-01 to (year, month, day), counting years from March so that the leap day comes last
-/// (Howard Hinnant, "chrono-compatible low-level date algorithms").
+/// Days since 1970-01-01 to (year, month, day), counting years from March so that the leap day
+/// comes last (Howard Hinnant, "chrono-compatible low-level date algorithms").
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // since 0000-03-01
     let era = days / 146_097;

@@ -7,8 +7,9 @@ use super::reader::{Phase, Request, RequestReader};
 use super::response::{close_chunk, open_chunk, write_chunk, write_last_chunk};
 use crate::Parsed;
 
-/// The first byte says how long the pieces are; the rest is what a client sent. Whole and in pieces it must be the
-/// same requests and the same error, and no request may be one that another parser could read differently.
+/// The first byte says how long the pieces are; the rest is what a client sent. Whole and in pieces
+/// it must be the same requests and the same error, and no request may be one that another parser
+/// could read differently.
 #[doc(hidden)]
 pub fn fuzz_request(data: &[u8]) {
     let [seed, stream @ ..] = data else { return };
@@ -103,7 +104,8 @@ pub(super) fn replay_pieces<'p>(
     (seen, None)
 }
 
-/// Looks at an accepted head with the simplest parser there is: if that one stumbles, a proxy might.
+/// Looks at an accepted head with the simplest parser there is: if that one stumbles, a proxy
+/// might.
 fn assert_unambiguous(request: &Request<'_>, limits: &Limits) {
     let Request { head, body } = request;
     assert!(head.raw.len() <= limits.head_bytes_max && body.len() <= limits.body_bytes_max);

@@ -71,14 +71,16 @@ impl<'b> Head<'b> {
         found
     }
 
-    /// The fields whose name begins with `prefix` in any letter case, e.g. `Mcp-Param-`. Rescans the head.
+    /// The fields whose name begins with `prefix` in any letter case, e.g. `Mcp-Param-`. Rescans
+    /// the head.
     pub fn fields_starting_with(&self, prefix: &str) -> impl Iterator<Item = (&'b str, &'b [u8])> {
         self.fields().filter(move |(name, _)| {
             name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
         })
     }
 
-    /// The first value of `key` in the query, form-decoded (`+` is a space). `None` too when it is not UTF-8.
+    /// The first value of `key` in the query, form-decoded (`+` is a space). `None` too when it is
+    /// not UTF-8.
     pub fn query_value(&self, key: &str) -> Option<Cow<'b, str>> {
         self.query?.split('&').find_map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -118,7 +120,8 @@ impl<'b> Iterator for Fields<'b> {
     }
 }
 
-/// application/x-www-form-urlencoded, one name or value. A `%` that starts no escape stands for itself.
+/// application/x-www-form-urlencoded, one name or value. A `%` that starts no escape stands for
+/// itself.
 fn form_decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Some(Cow::Borrowed(text));

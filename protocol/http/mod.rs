@@ -1,11 +1,13 @@
 //! HTTP/1.1 (RFC 9110, 9112): heads, bodies, responses, and who may call.
 //!
-//! One request lies in one buffer of the caller, is parsed in place and borrowed from there; nothing on
-//! this path allocates. [`RequestReader`] says when a request is whole, [`Head`] and [`Field`] show it,
-//! [`Access`], [`accepts`] and [`is_json`] decide whether it may be served, `write_*` append the answer.
+//! One request lies in one buffer of the caller, is parsed in place and borrowed from there;
+//! nothing on this path allocates. [`RequestReader`] says when a request is whole, [`Head`] and
+//! [`Field`] show it, [`Access`], [`accepts`] and [`is_json`] decide whether it may be served,
+//! `write_*` append the answer.
 //!
-//! Strict on purpose: whatever two parsers could read differently (RFC 9112 §11.2, request smuggling) is
-//! an [`HttpError`], and after an error the connection closes. Absent: compression, multipart, HTTP/2.
+//! Strict on purpose: whatever two parsers could read differently (RFC 9112 §11.2, request
+//! smuggling) is an [`HttpError`], and after an error the connection closes. Absent: compression,
+//! multipart, HTTP/2.
 
 mod accept;
 mod access;

@@ -1,7 +1,7 @@
 //! From the bytes of a whole head to a [`Head`] and the framing of the body that follows it.
 //!
-//! httparse splits lines into tokens and refuses control characters; everything that decides where one
-//! request ends and the next begins (RFC 9112 §6.3, §11.2) is decided here, and never guessed.
+//! httparse splits lines into tokens and refuses control characters; everything that decides where
+//! one request ends and the next begins (RFC 9112 §6.3, §11.2) is decided here, never guessed.
 
 use std::mem::MaybeUninit;
 
@@ -27,7 +27,8 @@ pub(super) struct ParsedHead<'b> {
     pub expects_continue: bool,
 }
 
-/// `raw` is a whole head: its last four bytes are the first CRLF CRLF in it, and every LF follows a CR.
+/// `raw` is a whole head: its last four bytes are the first CRLF CRLF in it, and every LF follows a
+/// CR.
 pub(super) fn parse_head(raw: &[u8]) -> Result<ParsedHead<'_>, HttpError> {
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut []);
@@ -199,7 +200,8 @@ struct Target<'b> {
 }
 
 impl<'b> Target<'b> {
-    /// RFC 9112 §3.2: origin form and absolute form. Asterisk and authority forms name nothing we serve.
+    /// RFC 9112 §3.2: origin form and absolute form. Asterisk and authority forms name nothing we
+    /// serve.
     fn parse(target: &'b str) -> Result<Self, HttpError> {
         // A fragment is never sent, and bytes beyond ASCII must be percent-encoded (RFC 3986 §2).
         if !target.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b'#') {
@@ -246,7 +248,8 @@ fn classify(error: httparse::Error, raw: &[u8]) -> HttpError {
     }
 }
 
-/// Whether the request line ends in `HTTP/` DIGIT `.` DIGIT (RFC 9112 §2.3), or in HTTP/2's or HTTP/3's short form.
+/// Whether the request line ends in `HTTP/` DIGIT `.` DIGIT (RFC 9112 §2.3), or in HTTP/2's or
+/// HTTP/3's short form.
 fn names_other_version(raw: &[u8]) -> bool {
     let line = raw.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();

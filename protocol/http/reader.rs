@@ -1,8 +1,10 @@
-//! When is a request whole? Remembers how far it looked, so that a large request in small pieces is linear work.
+//! When is a request whole? Remembers how far it looked, so that a large request in small pieces is
+//! linear work.
 //!
-//! Per connection it costs 32 bytes; the bytes themselves stay with the caller, who calls [`RequestReader::read`]
-//! with all it has from the first byte of the request, again and again until the answer is not `Partial`.
-//! The head is parsed when it is whole and, if the body was not there yet, once more when the body is.
+//! Per connection it costs 32 bytes; the bytes themselves stay with the caller, who calls
+//! [`RequestReader::read`] with all it has from the first byte of the request, again and again
+//! until the answer is not `Partial`. The head is parsed when it is whole and, if the body was not
+//! there yet, once more when the body is.
 
 use memchr::memchr_iter;
 
@@ -36,8 +38,9 @@ pub enum Phase {
 
 /// Reads one request after another from a connection.
 ///
-/// Call [`read`](Self::read); on `Partial` send `100 Continue` if [`take_continue`](Self::take_continue) says so,
-/// drop what [`reclaim`](Self::reclaim) frees, append more bytes and call again. After an error close.
+/// Call [`read`](Self::read); on `Partial` send `100 Continue` if
+/// [`take_continue`](Self::take_continue) says so, drop what [`reclaim`](Self::reclaim) frees,
+/// append more bytes and call again. After an error close.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RequestReader {
     stage: Stage,
@@ -73,8 +76,9 @@ impl Default for Stage {
 impl RequestReader {
     /// Reads a request from the front of `input`: all unread bytes since its first one.
     ///
-    /// `Complete` says how many bytes it took; the reader is then ready for the next request. On `Partial` call
-    /// again with the same bytes (chunked bodies are compacted inside `input`) and more behind them.
+    /// `Complete` says how many bytes it took; the reader is then ready for the next request. On
+    /// `Partial` call again with the same bytes (chunked bodies are compacted inside `input`) and
+    /// more behind them.
     pub fn read<'b>(
         &mut self,
         input: &'b mut [u8],
@@ -116,7 +120,8 @@ impl RequestReader {
         }
     }
 
-    /// True exactly once, after `Partial`, when the client waits for `100 Continue` before it sends its body.
+    /// True exactly once, after `Partial`, when the client waits for `100 Continue` before it sends
+    /// its body.
     pub fn take_continue(&mut self) -> bool {
         std::mem::take(&mut self.continue_due)
     }
@@ -130,9 +135,9 @@ impl RequestReader {
         }
     }
 
-    /// After `Partial`: the length to which the caller may truncate its buffer before it appends more, if
-    /// consumed chunk framing lies behind it. A caller that truncates never holds more than a head and a body
-    /// of the largest allowed size; one that does not holds the framing too.
+    /// After `Partial`: if `Some`, truncate the buffer to this length before appending more; what
+    /// is dropped is chunk framing that was already read. Who does so never holds more than a head
+    /// and a body of the largest allowed size; who never calls this holds the framing too.
     pub fn reclaim(&mut self) -> Option<usize> {
         match &mut self.stage {
             Stage::Chunked { head_end, chunks } => {
@@ -143,7 +148,7 @@ impl RequestReader {
         }
     }
 
-    /// The head is whole: the body may be here too, which is the common case and needs no memory of it.
+    /// The head is whole. The body may be here too: the common case, and nothing is remembered.
     fn start_body<'b>(
         &mut self,
         input: &'b mut [u8],
@@ -199,7 +204,8 @@ enum Scan {
     End(usize),
 }
 
-/// Looks for the blank line from `scanned` on, refusing bare line feeds and folded fields as they come.
+/// Looks for the blank line from `scanned` on, refusing bare line feeds and folded fields as they
+/// come.
 fn find_head_end(input: &[u8], scanned: u32, line: u32, max: usize) -> Result<Scan, HttpError> {
     let start = match input {
         [b'\r'] => 1, // Perhaps the stray CRLF of RFC 9112 §2.2.

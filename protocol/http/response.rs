@@ -1,7 +1,8 @@
-//! Responses, appended to the caller's buffer: whole ones, chunked event streams, and the upgrade to WebSocket.
+//! Responses, appended to the caller's buffer: whole ones, chunked event streams, and the upgrade
+//! to WebSocket.
 //!
-//! A value that could break out of its line (CR, LF, NUL) is left out together with its field. The status line says
-//! HTTP/1.1 whatever the request said: it names what we speak (RFC 9110 §2.5).
+//! A value that could break out of its line (CR, LF, NUL) is left out together with its field. The
+//! status line says HTTP/1.1 whatever the request said: it names what we speak (RFC 9110 §2.5).
 
 use super::status::reason_phrase;
 
@@ -28,7 +29,8 @@ pub struct ResponseHead<'a> {
     pub retry_after: Option<u32>,
     /// Further fields, in order.
     pub extra: &'a [(&'a str, &'a str)],
-    /// The origin that [`super::Access::check`] allowed: echoed, with `Vary` and the exposed headers.
+    /// The origin that [`super::Access::check`] allowed: echoed, with `Vary` and the exposed
+    /// headers.
     pub allow_origin: Option<&'a str>,
     /// `Date`, from [`super::http_date`], computed once a second by whoever has the clock.
     pub date: Option<&'a [u8; 29]>,
@@ -38,7 +40,8 @@ pub struct ResponseHead<'a> {
     pub http_1_0: bool,
 }
 
-/// Appends a whole response. Statuses that have no body (1xx, 204, 304) get none and no `Content-Length`.
+/// Appends a whole response. Statuses that have no body (1xx, 204, 304) get none and no
+/// `Content-Length`.
 pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_>, body: &[u8]) {
     out.reserve(HEAD_ROOM + body.len());
     if let ResponseHead {
@@ -61,7 +64,8 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_>, body: &[u8]) {
         write_field(out, "Content-Type", content_type);
     }
     write_common(out, head);
-    // RFC 9110 §8.6: no Content-Length in 1xx and 204; in 304 it would describe a body we do not know.
+    // RFC 9110 §8.6: no Content-Length in 1xx and 204; in 304 it would describe a body we do not
+    // know.
     if has_no_body(head.status) {
         write_connection(out, head, head.keep_alive);
         out.extend_from_slice(b"\r\n");
@@ -85,8 +89,8 @@ fn write_plain_json(out: &mut Vec<u8>, date: &[u8; 29], body: &[u8]) {
     out.extend_from_slice(body);
 }
 
-/// Appends the head of an event stream. On HTTP/1.1 chunks follow, to be ended by [`write_last_chunk`]; on 1.0 plain
-/// bytes follow and closing the connection ends them.
+/// Appends the head of an event stream. On HTTP/1.1 chunks follow, to be ended by
+/// [`write_last_chunk`]; on 1.0 plain bytes follow and closing the connection ends them.
 pub fn write_stream_head(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     out.reserve(HEAD_ROOM);
     write_status_line(out, head.status);
@@ -122,14 +126,16 @@ pub fn write_last_chunk(out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n\r\n");
 }
 
-/// Begins a chunk whose payload is then appended to `out` directly; give the mark to [`close_chunk`].
+/// Begins a chunk whose payload is then appended to `out` directly; give the mark to
+/// [`close_chunk`].
 pub fn open_chunk(out: &mut Vec<u8>) -> usize {
     let mark = out.len();
     out.extend_from_slice(b"00000000\r\n");
     mark
 }
 
-/// Ends the chunk begun at `mark`; takes it back if nothing was appended. A payload is at most 4 GiB.
+/// Ends the chunk begun at `mark`; takes it back if nothing was appended. A payload is at most 4
+/// GiB.
 pub fn close_chunk(out: &mut Vec<u8>, mark: usize) {
     let payload = mark + OPEN_CHUNK_BYTES;
     debug_assert!(payload <= out.len(), "the mark is not of this buffer");

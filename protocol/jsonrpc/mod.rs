@@ -1,8 +1,8 @@
 //! JSON-RPC 2.0 envelopes, scanned borrowed (digest a.1–a.3, a.5).
 //!
-//! [`parse`] makes one pass over a message and copies nothing. A member that stands twice in an envelope is
-//! refused: two readers (a proxy and we) could take different ones. An id is compared and echoed as the text
-//! it came as, so `1` and `1.0` are two ids, and 64-bit integers stay exact.
+//! [`parse`] makes one pass over a message and copies nothing. A member that stands twice in an
+//! envelope is refused: two readers (a proxy and we) could take different ones. An id is compared
+//! and echoed as the text it came as, so `1` and `1.0` are two ids, and 64-bit integers stay exact.
 
 use std::borrow::Cow;
 
@@ -37,7 +37,8 @@ impl<'b> Id<'b> {
         self.0
     }
 
-    /// An id must be a string or a whole number (`1.0` is one, JSON Schema says), and of bounded length.
+    /// An id must be a string or a whole number (`1.0` is one, JSON Schema says), and of bounded
+    /// length.
     pub fn from_raw(raw: Raw<'b>) -> Option<Id<'b>> {
         let allowed = match raw.kind() {
             Kind::String => true,
@@ -69,7 +70,8 @@ pub enum Message<'b> {
     },
     /// Answers a request of ours; exactly one of `result` and `error` is there.
     Response {
-        /// The id we gave; the token `null` if the client could not read it, so that nobody waits for it.
+        /// The id we gave; the token `null` if the client could not read it, so that nobody waits
+        /// for it.
         id: Id<'b>,
         /// The result.
         result: Option<Raw<'b>>,
@@ -113,7 +115,8 @@ pub fn parse_item(item: Raw<'_>) -> Result<Message<'_>, Malformed> {
     }
 }
 
-/// The items of a batch, unread (see [`parse_item`]): one to [`BATCH_ITEMS_MAX`] of them, else -32600.
+/// The items of a batch, unread (see [`parse_item`]): one to [`BATCH_ITEMS_MAX`] of them, else
+/// -32600.
 pub fn batch_items(bytes: &[u8]) -> Result<Vec<Raw<'_>>, RpcError> {
     let text = simdutf8::basic::from_utf8(bytes).map_err(|_| errors::parse_error())?;
     let array = Raw::parse(text).ok_or_else(errors::parse_error)?;
@@ -230,8 +233,8 @@ fn invalid(message: &'static str, id: Option<Id<'_>>) -> Malformed {
     Malformed { error: errors::invalid_request(message), id }
 }
 
-/// Whether a JSON number (of valid grammar) has an integer value: no digit but 0 is left of the fraction
-/// after the exponent has moved the point.
+/// Whether a JSON number (of valid grammar) has an integer value: no digit but 0 is left of the
+/// fraction after the exponent has moved the point.
 fn is_whole(token: &str) -> bool {
     if token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
         return true;
@@ -252,7 +255,8 @@ fn is_whole(token: &str) -> bool {
     last <= whole.trim_start_matches('-').len() as i64 + i64::from(exponent)
 }
 
-/// [`parse`] against serde_json: what one reads the other reads, and what an envelope holds is the same.
+/// [`parse`] against serde_json: what one reads the other reads, and what an envelope holds is the
+/// same.
 pub fn fuzz_parse(data: &[u8]) {
     let value = serde_json::from_slice::<serde_json::Value>(data);
     let message = match parse(data) {

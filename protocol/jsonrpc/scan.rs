@@ -1,16 +1,20 @@
-//! A JSON scanner that borrows: it checks the grammar (RFC 8259) and says where things are, and builds nothing.
+//! A JSON scanner that borrows: it checks the grammar (RFC 8259) and says where things are, and
+//! builds nothing.
 //!
-//! Invariants: one pass, no recursion and no allocation, however hostile the nesting; what it accepts,
-//! `serde_json` parses too (the one exception is a number beyond `f64`, which only its reader can refuse).
-//! Refused: `&serde_json::value::RawValue`. Only serde_json may make one without `unsafe`, by scanning the
-//! text again and allocating for nested values; [`Raw`] is the same promise, made by this scanner.
+//! Invariants: one pass, no recursion and no allocation, however hostile the nesting; what it
+//! accepts, `serde_json` parses too (the one exception is a number beyond `f64`, which only its
+//! reader can refuse).
+//! Refused: `&serde_json::value::RawValue`. Only serde_json may make one without `unsafe`, by
+//! scanning the text again and allocating for nested values; [`Raw`] is the same promise, made by
+//! this scanner.
 
 use std::borrow::Cow;
 
 /// Containers may nest this deep in one message; `serde_json` refuses one more.
 pub const DEPTH_MAX: usize = 127;
 
-/// The text of one JSON value inside a message: checked, without white space around it, not yet parsed.
+/// The text of one JSON value inside a message: checked, without white space around it, not yet
+/// parsed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Raw<'b>(&'b str);
 
@@ -158,8 +162,8 @@ impl<'b> Scanner<'b> {
         if self.eat(byte) { Ok(()) } else { Err(NotJson) }
     }
 
-    /// The next member of an object whose brace is behind us, or `None` past its end. `depth` counts the
-    /// containers we are in.
+    /// The next member of an object whose brace is behind us, or `None` past its end. `depth`
+    /// counts the containers we are in.
     pub(super) fn member(
         &mut self,
         first: &mut bool,
@@ -231,7 +235,8 @@ impl<'b> Scanner<'b> {
         }
     }
 
-    /// An object or array with all that is in it. What encloses us is a stack of bits: 1 for an object.
+    /// An object or array with all that is in it. What encloses us is a stack of bits: 1 for an
+    /// object.
     fn container(&mut self, depth: usize) -> Result<(), NotJson> {
         let mut enclosing = Enclosing { bits: 0, count: 0 };
         loop {
@@ -393,17 +398,20 @@ impl Enclosing {
     }
 }
 
-/// How many leading bytes need no escape in a JSON string: neither quote, backslash nor control character.
+/// How many leading bytes need no escape in a JSON string: neither quote, backslash nor control
+/// character.
 pub(super) fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES * 0x80;
+    const QUOTES: u64 = ONES * b'"' as u64;
+    const BACKSLASHES: u64 = ONES * b'\\' as u64;
     // The lowest flagged byte is exact; flags above it may be borrows, and are not looked at.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        let special = zeros(word ^ ONES * u64::from(b'"'))
-            | zeros(word ^ ONES * u64::from(b'\\'))
+        let special = zeros(word ^ QUOTES)
+            | zeros(word ^ BACKSLASHES)
             | word.wrapping_sub(ONES * 0x20) & !word & HIGH;
         if special != 0 {
             return index * 8 + special.trailing_zeros() as usize / 8;

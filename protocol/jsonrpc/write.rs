@@ -1,4 +1,5 @@
-//! Envelopes and JSON scalars as bytes. Compact, on one line: fit for a line, a text frame or an SSE `data:`.
+//! Envelopes and JSON scalars as bytes. Compact, on one line: fit for a line, a text frame or an
+//! SSE `data:`.
 
 use super::scan::plain_len;
 use crate::mcp::RpcError;
@@ -22,8 +23,8 @@ pub fn end_result(out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Writes an error response. Without an id (it could not be read) the member is left out: the schema has it
-/// optional, not nullable.
+/// Writes an error response. Without an id (it could not be read) the member is left out: the
+/// schema has it optional, not nullable.
 pub fn write_error(out: &mut Vec<u8>, id: Option<&str>, error: &RpcError) {
     out.extend_from_slice(br#"{"jsonrpc":"2.0","#);
     if let Some(id) = id {
@@ -48,7 +49,8 @@ pub fn write_notification(out: &mut Vec<u8>, method: &str, params_json: &[u8]) {
     write_method_and_params(out, method, params_json);
 }
 
-/// Writes a request of the server (legacy only); empty `params_json` leaves params out. `id` is a raw token.
+/// Writes a request of the server (legacy only); empty `params_json` leaves params out. `id` is a
+/// raw token.
 pub fn write_request(out: &mut Vec<u8>, id: &str, method: &str, params_json: &[u8]) {
     out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
     out.extend_from_slice(id.as_bytes());
@@ -100,7 +102,8 @@ fn write_escape(out: &mut Vec<u8>, byte: u8) {
     out.extend_from_slice(&[b'\\', short]);
 }
 
-/// Writes a number; one that is whole has no fraction (`2`, not `2.0`). JSON has no NaN and no infinity: 0.
+/// Writes a number; one that is whole has no fraction (`2`, not `2.0`). JSON has no NaN and no
+/// infinity: 0.
 pub fn write_f64(out: &mut Vec<u8>, number: f64) {
     const EXACT: f64 = (1u64 << 53) as f64;
     if number.fract() == 0.0 && number.abs() <= EXACT {

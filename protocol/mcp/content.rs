@@ -1,7 +1,7 @@
 //! The values that travel in MCP results, as one internal model.
 //!
-//! Handlers build these; `write_*` functions serialise them for a given [`super::Version`], leaving out or
-//! replacing what that revision does not know (digest c.18).
+//! Handlers build these; `write_*` functions serialise them for a given [`super::Version`], leaving
+//! out or replacing what that revision does not know (digest c.18).
 
 use serde_json::{Map, Value};
 

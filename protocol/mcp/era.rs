@@ -1,5 +1,5 @@
-//! Which era a message belongs to (digest b.2). The body leads, the header is a cross-check: a proxy may
-//! strip headers, and the body is the source of truth.
+//! Which era a message belongs to (digest b.2). The body leads, the header is a cross-check: a
+//! proxy may strip headers, and the body is the source of truth.
 
 use super::headers::HeaderField;
 use super::{Method, Params, Refusal, RpcError, Version, errors, parse_params};
@@ -68,7 +68,8 @@ pub enum PipeRoute {
     Ping,
     /// A request or notification of the session the handshake opened.
     Legacy,
-    /// `notifications/cancelled`: look its `requestId` up among the requests in flight, of either era.
+    /// `notifications/cancelled`: look its `requestId` up among the requests in flight, of either
+    /// era.
     Cancelled,
     /// A response to a request of ours.
     Response,
@@ -114,7 +115,8 @@ pub fn pipe_era(
     }
 }
 
-/// An `initialize` that has a modern key, but an incomplete envelope or one that names a legacy version.
+/// An `initialize` that has a modern key, but an incomplete envelope or one that names a legacy
+/// version.
 fn is_legacy_initialize(method: Method, params: Option<&Params<'_>>) -> bool {
     let Some(params) = params else { return false };
     method == Method::Initialize

@@ -92,8 +92,8 @@ pub fn invalid_level(level: &str) -> RpcError {
     invalid_params(format!("Invalid log level: {}", shown(level)))
 }
 
-/// Modern: the version named is not served. Who names a legacy one in a modern envelope learns the modern
-/// ones (it cannot have the other without `initialize`); anybody else learns all.
+/// Modern: the version named is not served. Who names a legacy one in a modern envelope learns the
+/// modern ones (it cannot have the other without `initialize`); anybody else learns all.
 pub fn unsupported_version(requested: &str) -> RpcError {
     let legacy = Version::parse(requested).is_some_and(|version| !version.is_modern());
     let served = Version::ALL.into_iter().filter(|version| !legacy || version.is_modern());
@@ -147,5 +147,9 @@ pub fn already_initialized() -> RpcError {
 /// What a client sent, short enough to send back.
 pub(super) fn shown(text: &str) -> &str {
     const SHOWN_BYTES_MAX: usize = 256;
-    &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)]
+    let mut end = SHOWN_BYTES_MAX.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }

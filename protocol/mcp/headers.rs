@@ -22,7 +22,8 @@ pub enum HeaderField<'h> {
 }
 
 impl<'h> HeaderField<'h> {
-    /// The one value without optional white space around it, if it has only the bytes a value may have.
+    /// The one value without optional white space around it, if it has only the bytes a value may
+    /// have.
     // Digest b.7: 0x20–0x7E and HTAB; RFC 9110 §5.5: white space around it is not part of it.
     pub fn as_text(&self) -> Option<&'h str> {
         let HeaderField::One(bytes) = self else { return None };
@@ -55,8 +56,8 @@ pub struct ModernHeaders<'h> {
     pub name: HeaderField<'h>,
 }
 
-/// The gate of the modern era, in the order of digest b.7.8: envelope (-32602), headers against body
-/// (-32020; not on pipes, which have none), version (-32022), method (-32601 with HTTP 404).
+/// The gate of the modern era, in the order of digest b.7.8: envelope (-32602), headers against
+/// body (-32020; not on pipes, which have none), version (-32022), method (-32601 with HTTP 404).
 pub fn check_modern(
     method: &str,
     params: &Params<'_>,
@@ -108,8 +109,8 @@ fn compare(name: impl fmt::Display, header: &str, body: &str) -> Result<(), RpcE
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadHeaderValue;
 
-/// The text of an `Mcp-Name` or `Mcp-Param-*` value (white space around it already off): as it stands, or
-/// decoded if it wears the sentinel `=?base64?…?=` in just this spelling.
+/// The text of an `Mcp-Name` or `Mcp-Param-*` value (white space around it already off): as it
+/// stands, or decoded if it wears the sentinel `=?base64?…?=` in just this spelling.
 pub fn decode_header_value(value: &[u8]) -> Result<Cow<'_, str>, BadHeaderValue> {
     let coded = value.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?="));
     match coded {
@@ -152,8 +153,8 @@ const ANNOTATION: &str = "x-mcp-header";
 /// Schemas nest this deep at most, to be looked through here.
 const SCHEMA_DEPTH_MAX: usize = 64;
 
-/// The mirrored arguments of a tool, or why its annotations are invalid (clients would drop the whole tool):
-/// to be asked once, when the tool is registered. Digest b.7.6.
+/// The mirrored arguments of a tool, or why its annotations are invalid (clients would drop the
+/// whole tool): to be asked once, when the tool is registered. Digest b.7.6.
 pub fn header_params(input_schema: &Value) -> Result<Vec<HeaderParam>, String> {
     let mut found = Vec::new();
     collect(input_schema, Place::Root, &mut Vec::new(), 0, &mut found)?;
@@ -261,9 +262,10 @@ fn header_kind(kind: Option<&Value>) -> Result<HeaderKind, String> {
     }
 }
 
-/// Checks a call's `Mcp-Param-*` headers (digest b.7.5): where the argument has a value the header must be
-/// there and say the same, where it has none (or `null`) there must be no header. An argument of a wrong type
-/// is left to the validation of arguments. `lookup` is given the name behind `Mcp-Param-`.
+/// Checks a call's `Mcp-Param-*` headers (digest b.7.5): where the argument has a value the header
+/// must be there and say the same, where it has none (or `null`) there must be no header. An
+/// argument of a wrong type is left to the validation of arguments. `lookup` is given the name
+/// behind `Mcp-Param-`.
 pub fn check_header_params<'h>(
     params: &[HeaderParam],
     arguments: &Value,

@@ -96,12 +96,14 @@ impl<'b> Meta<'b> {
         })
     }
 
-    /// Whether the key `protocolVersion` is there at all, right or wrong: it makes a request modern.
+    /// Whether the key `protocolVersion` is there at all, right or wrong: it makes a request
+    /// modern.
     pub fn names_version(&self) -> bool {
         self.version_named
     }
 
-    /// Whether this is a whole modern envelope: -32602 naming the first key that is missing or malformed.
+    /// Whether this is a whole modern envelope: -32602 naming the first key that is missing or
+    /// malformed.
     pub fn check_envelope(&self) -> Result<(&str, &ClientCapabilities), RpcError> {
         let version = match &self.protocol_version {
             Some(version) => version.as_ref(),
@@ -135,8 +137,8 @@ fn malformed(key: &str, shape: &str) -> RpcError {
     errors::invalid_params(format!("_meta {META_PREFIX}{key} must be {shape}"))
 }
 
-/// Reads client capabilities, of `_meta` or of `initialize`. Unknown ones are ignored, and a `null` is as
-/// good as absent; a known one that is no object is -32602.
+/// Reads client capabilities, of `_meta` or of `initialize`. Unknown ones are ignored, and a `null`
+/// is as good as absent; a known one that is no object is -32602.
 pub fn parse_capabilities(raw: Raw<'_>) -> Result<ClientCapabilities, RpcError> {
     let mut client = ClientCapabilities::default();
     for (name, value) in object(raw, "capabilities")? {

@@ -109,7 +109,8 @@ impl Method {
         }
     }
 
-    /// Whether a revision has this method. Having it is not offering it: that is for the capabilities to say.
+    /// Whether a revision has this method. Having it is not offering it: that is for the
+    /// capabilities to say.
     pub fn served_by(self, version: Version) -> bool {
         match self {
             Method::ToolsList

@@ -1,4 +1,5 @@
-//! The Model Context Protocol itself: versions, envelopes, eras, errors, and the values that travel.
+//! The Model Context Protocol itself: versions, envelopes, eras, errors, and the values that
+//! travel.
 
 pub mod content;
 pub mod era;

@@ -1,7 +1,8 @@
 //! The params of every method in one pass: what is named below is picked out, the rest is ignored.
 //!
-//! Nothing is refused here because a *type* is wrong: `level: 5` is an unknown member to `tools/list` and
-//! invalid to `logging/setLevel`. So a wrong type is marked, and told by whoever asks for the key.
+//! Nothing is refused here because a *type* is wrong: `level: 5` is an unknown member to
+//! `tools/list` and invalid to `logging/setLevel`. So a wrong type is marked, and told by whoever
+//! asks for the key.
 
 use std::borrow::Cow;
 
@@ -115,7 +116,8 @@ impl Keys {
     }
 }
 
-/// The params of a message. A field is `None` if its key is absent or of the wrong type ([`Params::check`]).
+/// The params of a message. A field is `None` if its key is absent or of the wrong type
+/// ([`Params::check`]).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Params<'b> {
     /// `_meta`.
@@ -246,4 +248,43 @@ impl<'b> Params<'b> {
         self.check(key)?;
         Ok(field.as_ref())
     }
+}
+
+/// Whatever stands in a message, reading its params and deciding its era and gate panics nowhere,
+/// and what was read is what serde_json reads.
+pub fn fuzz_params(data: &[u8]) {
+    use super::{
+        HeaderField, ModernHeaders, check_modern, decode_header_value, http_era, pipe_era,
+    };
+    use crate::jsonrpc::{Message, parse};
+    let _ = decode_header_value(data);
+    let Ok(message) = parse(data) else { return };
+    let (method, raw) = match &message {
+        Message::Request { method, params, .. } => (method.as_ref(), *params),
+        Message::Notification { method, params } => (method.as_ref(), *params),
+        Message::Response { .. } | Message::Batch(_) => ("", None),
+    };
+    let Ok(params) = parse_params(raw) else { return };
+    for header in [HeaderField::Absent, HeaderField::Many, HeaderField::One(b"2026-07-28")] {
+        let _ = http_era(&message, Some(&params), &header);
+        let name = HeaderField::One(method.as_bytes());
+        let headers = ModernHeaders { protocol_version: header, method: name, name };
+        let _ = check_modern(method, &params, Some(&headers));
+    }
+    let _ = (pipe_era(&message, Some(&params), false), pipe_era(&message, Some(&params), true));
+    let Some(Ok(value)) = raw.map(|raw| serde_json::from_str::<serde_json::Value>(raw.get()))
+    else {
+        return;
+    };
+    let same = |read: &Option<Cow<'_, str>>, key: Key| {
+        assert_eq!(read.as_deref(), value.get(key.as_str()).and_then(|value| value.as_str()));
+    };
+    same(&params.name, Key::Name);
+    same(&params.uri, Key::Uri);
+    same(&params.cursor, Key::Cursor);
+    same(&params.request_state, Key::RequestState);
+    let version = value.pointer("/_meta/io.modelcontextprotocol~1protocolVersion");
+    assert_eq!(params.meta.names_version(), version.is_some());
+    let read = params.meta.protocol_version.as_deref();
+    assert_eq!(read, version.and_then(|version| version.as_str()));
 }

@@ -45,7 +45,8 @@ impl Version {
         }
     }
 
-    /// What `initialize` answers: the version asked for if it is a legacy one we serve, else the newest that is.
+    /// What `initialize` answers: the version asked for if it is a legacy one we serve, else the
+    /// newest that is.
     pub fn negotiate(requested: &str) -> Version {
         Self::parse(requested).filter(|version| !version.is_modern()).unwrap_or(Self::NEWEST_LEGACY)
     }

@@ -1,5 +1,6 @@
-//! Results and params as bytes, each for the revision its reader speaks (digest a.6, c.18): what is absent is
-//! left out and never `null`; what an older revision does not know is left out or replaced.
+//! Results and params as bytes, each for the revision its reader speaks (digest a.6, c.18): what is
+//! absent is left out and never `null`; what an older revision does not know is left out or
+//! replaced.
 
 use serde_json::Value;
 
@@ -148,9 +149,9 @@ pub fn write_input_required(
     object.end(version, server_info);
 }
 
-/// The params of a request to the client, as its revision wants them: `mode` of a form is unknown before
-/// 2025-11-25, and `elicitationId` of a url belongs to 2025-11-25 alone (`elicitation_id`, unless the handler
-/// gave one). `null` params are written as `{}`.
+/// The params of a request to the client, as its revision wants them: `mode` of a form is unknown
+/// before 2025-11-25, and `elicitationId` of a url belongs to 2025-11-25 alone (`elicitation_id`,
+/// unless the handler gave one). `null` params are written as `{}`.
 pub fn write_input_params(
     out: &mut Vec<u8>,
     request: &InputRequest,
@@ -213,8 +214,9 @@ pub fn write_log(out: &mut Vec<u8>, level: LogLevel, logger: Option<&str>, data:
     object.close();
 }
 
-/// One page of a list. `key` is `tools`, `prompts`, `resources` or `resourceTemplates`; `items_json` are its
-/// objects with commas between; the last three arguments are for modern peers only.
+/// One page of a list. `key` is `tools`, `prompts`, `resources` or `resourceTemplates`;
+/// `items_json` are its objects with commas between; the last three arguments are for modern peers
+/// only.
 #[allow(clippy::too_many_arguments)] // One flat result; a struct would be spelled out at its one caller.
 pub fn write_list_page(
     out: &mut Vec<u8>,
@@ -249,7 +251,8 @@ pub fn write_discover(
 ) {
     let version = Version::V2026_07_28;
     let mut object = Object::complete(out, version);
-    // All of them, newest first: who shares no modern one with us learns that `initialize` will work.
+    // All of them, newest first: who shares no modern one with us learns that `initialize` will
+    // work.
     write_list(object.key("supportedVersions"), &Version::ALL, |out, version| {
         write_json_str(out, version.as_str());
     });
@@ -413,7 +416,8 @@ impl<'o> Object<'o> {
         }
     }
 
-    /// Digest c.1: strict clients drop a whole list without them; legacy peers know nothing of them.
+    /// Digest c.1: strict clients drop a whole list without them; legacy peers know nothing of
+    /// them.
     fn cache_hints(&mut self, version: Version, ttl_ms: u64, scope: CacheScope) {
         if version.is_modern() {
             write_u64(self.key("ttlMs"), ttl_ms);

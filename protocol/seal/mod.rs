@@ -1,12 +1,14 @@
 //! Sealed tokens: session ids, request states, cursors (design §5).
 //!
-//! A token says whose it is, and a MAC under a key of the whole cluster says that we made it: any shard of
-//! any node refuses a forgery without a look-up. A token is an address, never a proof of who holds it.
+//! A token says whose it is, and a MAC under a key of the whole cluster says that we made it: any
+//! shard of any node refuses a forgery without a look-up. A token is an address, never a proof of
+//! who holds it.
 //!
-//! Layout, then base64url without padding: format (1), kind (1), key id (1), content, MAC or AEAD tag.
-//! Kinds have keys of their own (BLAKE3 `derive_key`), so no token can pass for one of another kind.
-//! Session ids and cursors are readable and authentic (BLAKE3 keyed hash, cut to 128 bits or more); a request
-//! state is secret as well (XChaCha20-Poly1305, whose nonce is long enough to be drawn at random).
+//! Layout, then base64url without padding: format (1), kind (1), key id (1), content, MAC or AEAD
+//! tag. Kinds have keys of their own (BLAKE3 `derive_key`), so no token can pass for one of another
+//! kind. Session ids and cursors are readable and authentic (BLAKE3 keyed hash, cut to 128 bits or
+//! more); a request state is secret as well (XChaCha20-Poly1305, whose nonce is long enough to be
+//! drawn at random).
 
 use std::fmt;
 use std::ops::Deref;
@@ -45,8 +47,8 @@ const STATE_HEAD_BYTES: usize = HEAD_BYTES + NONCE_BYTES + 8;
 const STATE_TEXT_BYTES_MAX: usize =
     (STATE_HEAD_BYTES + STATE_BYTES_MAX + TAG_BYTES).div_ceil(3) * 4;
 
-const _: () = assert!(SESSION_BYTES % 3 == 0, "a session id's text has no spare bits");
-const _: () = assert!(CURSOR_BYTES % 3 == 0, "a cursor's text has no spare bits");
+const _: () = assert!(SESSION_BYTES.is_multiple_of(3), "a session id's text has no spare bits");
+const _: () = assert!(CURSOR_BYTES.is_multiple_of(3), "a cursor's text has no spare bits");
 
 /// The cluster's keys: one seals, that one and its predecessors open.
 pub struct Keyring {
@@ -177,8 +179,8 @@ impl Keyring {
         text
     }
 
-    /// What a session id says, if we made it. No allocation; what has not the right length, alphabet and
-    /// format costs no hash.
+    /// What a session id says, if we made it. No allocation; what has not the right length,
+    /// alphabet and format costs no hash.
     pub fn open_session(&self, text: &str) -> Option<SessionToken> {
         let bytes: [u8; SESSION_BYTES] = decode(text, KIND_SESSION)?;
         let (content, mac) = bytes.split_at(SESSION_BYTES - SESSION_MAC_BYTES);
@@ -197,9 +199,9 @@ impl Keyring {
         })
     }
 
-    /// Seals a handler's state for its way through the client. `nonce`: from a CSPRNG, new for each.
-    /// `purpose`: what the state is bound to (principal, method, a digest of the params); it does not travel.
-    /// Fails only with [`SealError::TooLarge`].
+    /// Seals a handler's state for its way through the client. `nonce`: from a CSPRNG, new for
+    /// each. `purpose`: what the state is bound to (principal, method, a digest of the params); it
+    /// does not travel. Fails only with [`SealError::TooLarge`].
     pub fn seal_state(
         &self,
         nonce: [u8; NONCE_BYTES],
@@ -249,8 +251,9 @@ impl Keyring {
         if expires_unix_ms <= now_unix_ms { Err(SealError::Expired) } else { Ok(payload) }
     }
 
-    /// The cursor to the page that begins at `offset`. `scope` is what the cursor is bound to besides its
-    /// list: a fingerprint of the catalog, so that a cursor dies with the list it was cut from.
+    /// The cursor to the page that begins at `offset`. `scope` is what the cursor is bound to
+    /// besides its list: a fingerprint of the catalog, so that a cursor dies with the list it was
+    /// cut from.
     pub fn seal_cursor(&self, list: u8, scope: u64, offset: u32) -> String {
         let mut bytes = [0; CURSOR_BYTES];
         let mut writer = Writer { bytes: &mut bytes, at: 0 };
@@ -277,7 +280,8 @@ impl Keyring {
     }
 }
 
-/// What a state is bound to: format, kind, key and expiry as they travel, and the purpose, which does not.
+/// What a state is bound to: format, kind, key and expiry as they travel, and the purpose, which
+/// does not.
 fn state_aad(head: &[u8], purpose: &[u8]) -> Vec<u8> {
     [head, purpose].concat()
 }

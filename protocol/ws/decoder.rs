@@ -182,11 +182,9 @@ impl Decoder {
             return Ok(Parsed::Partial);
         }
         self.unmasked_bytes = 0;
-        if is_text && head.fin {
-            if !self.utf8.is_whole() {
-                return Err(WsError::InvalidUtf8);
-            }
-            self.utf8 = Utf8Stream::default();
+        // From here on the stream is as good as new: it waits for nothing.
+        if is_text && head.fin && !self.utf8.is_whole() {
+            return Err(WsError::InvalidUtf8);
         }
         Ok(Parsed::Complete((head, start), start + payload_bytes))
     }

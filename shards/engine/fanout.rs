@@ -81,7 +81,7 @@ impl Engine {
     /// Tells this shard's subscribers.
     pub(super) fn announced<N: Net>(&mut self, net: &mut N, announcement: &Announcement) {
         if let Some(snapshot) = &announcement.snapshot {
-            self.snapshot = snapshot.clone();
+            self.snapshot = snapshot.for_shard();
         }
         for change in announcement.changes.iter() {
             self.fan_out(net, change);

@@ -135,7 +135,7 @@ impl Engine {
             ttl_ms: limits.replay_ttl_ms,
         };
         let answers = Arc::new(Answers::new(wake));
-        let snapshot = catalog.snapshot();
+        let snapshot = catalog.snapshot().for_shard();
         let context = Arc::new(Context { catalog, runner, sinks: answers.clone() });
         Self {
             seat,

@@ -50,7 +50,9 @@ impl Engine {
         }
         let out = CallOut::Modern { place, open: false };
         let caller = self.modern_caller(net, out, takes, id.raw(), method, params);
-        let lookup = |name: &str| -> HeaderField<'_> { header_field(head.field(name)) };
+        let lookup = |name: &str| -> HeaderField<'_> {
+            header_field(head.field(&format!("Mcp-Param-{name}")))
+        };
         self.modern_request(net, &caller, params, Some(&lookup));
     }
 

@@ -11,6 +11,11 @@
 //! IORING_OP_SHUTDOWN for ending both directions (the kernel always hands it to a worker thread; cancelling
 //! the receive and the send by their user data costs two cheap entries and close says the rest).
 
+mod complete;
+mod config;
+mod entropy;
+mod user_data;
+
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -19,71 +24,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
-use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use io_uring::{EnterFlags, IoUring, opcode, squeue};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::bells::Bells;
 use super::buffers::Buffers;
-use super::{Chunk, Completion, ConnId, Io, ListenerIndex, Millis, RecvEnd};
-
-/// Sizes of one ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UringConfig {
-    /// Submission entries; a power of two. More than fit are submitted in between.
-    pub sq_entries: u32,
-    /// Completion entries; a power of two, at least twice the submissions.
-    pub cq_entries: u32,
-    /// Direct descriptors. At most RLIMIT_NOFILE: the kernel checks that per ring.
-    pub capacity: u32,
-    /// Receive buffers; a power of two up to 32768.
-    pub buffers: u16,
-    /// Size of one receive buffer in bytes. 1024 × 2 KiB stay in the L2 cache; larger falls out.
-    pub buffer_bytes: u32,
-    /// Whether to leave out the submission index array (Linux 6.6); see [`super::probe::Features`].
-    pub no_sqarray: bool,
-}
-
-impl Default for UringConfig {
-    fn default() -> Self {
-        Self {
-            sq_entries: 4096,
-            cq_entries: 16_384,
-            capacity: 16_384,
-            buffers: 1024,
-            buffer_bytes: 2048,
-            no_sqarray: true,
-        }
-    }
-}
-
-/// What a ring did since it was built.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RingStats {
-    /// Calls of io_uring_enter, the only syscall of a running ring.
-    pub enters: u64,
-    /// Submissions.
-    pub sqes: u64,
-    /// Completions.
-    pub cqes: u64,
-    /// Times the submission queue was full in the middle of a turn.
-    pub sq_full: u64,
-    /// Receives that ended because the provided buffers had run out.
-    pub enobufs: u64,
-    /// Completions of an earlier generation of their slot.
-    pub late: u64,
-    /// Sends continued because the kernel sent less than asked.
-    pub short_sends: u64,
-    /// Turns that found the completion queue overflown (nothing is lost: the kernel kept them aside).
-    pub cq_overflow: u64,
-    /// Completions the kernel had to drop. Anything but 0 means connections may hang: alarm.
-    pub cq_dropped: u64,
-    /// Doorbells rung through the ring.
-    pub bells_rung: u64,
-    /// Doorbells that needed the eventfd because the ring could not be reached.
-    pub bells_failed: u64,
-    /// Enters that failed for another reason than a timeout or a signal.
-    pub enter_errors: u64,
-}
+use super::{Chunk, Completion, ConnId, Io, ListenerIndex, Millis};
+pub use config::{RingStats, UringConfig};
+use entropy::Entropy;
+use user_data::{Op, pack};
 
 /// The kernel, one ring's worth of it.
 pub struct Uring {
@@ -147,41 +96,7 @@ const OPEN: u8 = 8;
 /// Open, and nobody has used it yet: its generation is still the previous one's.
 const FRESH: u8 = 16;
 
-#[repr(u8)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Op {
-    Accept = 1,
-    Recv,
-    Send,
-    Close,
-    Cancel,
-    ShutdownWrite,
-    Adopt,
-    /// MSG_RING as the receiver sees it.
-    Bell,
-    /// MSG_RING as the sender sees it, when it failed.
-    RangBell,
-    /// A foreign thread wrote the eventfd.
-    ForeignBell,
-}
-
-impl Op {
-    const ALL: [Op; 10] = [
-        Op::Accept,
-        Op::Recv,
-        Op::Send,
-        Op::Close,
-        Op::Cancel,
-        Op::ShutdownWrite,
-        Op::Adopt,
-        Op::Bell,
-        Op::RangBell,
-        Op::ForeignBell,
-    ];
-}
-
 const BUFFER_GROUP: u16 = 0;
-const GENERATION_MASK: u32 = (1 << 24) - 1;
 /// One submission sends at most this much; the rest follows like that of a short send.
 const SEND_BYTES_MAX: usize = 1 << 30;
 const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
@@ -326,147 +241,6 @@ impl Uring {
         self.stats.cq_dropped = u64::from(self.ring.completion().overflow());
     }
 
-    fn complete(&mut self, cqe: &cqueue::Entry, out: &mut Vec<Completion>) {
-        let (op, generation, slot) = unpack(cqe.user_data());
-        match op {
-            Some(Op::Recv) => self.complete_recv(generation, slot, cqe, out),
-            Some(Op::Send) => self.complete_send(generation, slot, cqe.result(), out),
-            Some(Op::Accept) => self.complete_accept(slot as ListenerIndex, cqe, out),
-            Some(Op::Close) => self.complete_close(generation, slot, out),
-            Some(Op::Bell) => self.hear_bell(out),
-            Some(Op::ForeignBell) => {
-                self.arm_foreign_bell();
-                self.hear_bell(out);
-            }
-            Some(Op::RangBell) => {
-                // Only failures report: that ring is full or its thread gone. The eventfd waits for it.
-                self.stats.bells_failed += 1;
-                self.bells.ring(slot as u16);
-            }
-            Some(Op::Adopt) => self.adopted = Some(cqe.result()),
-            // A cancel that found nothing and a FIN on a dead connection say nothing new.
-            Some(Op::Cancel | Op::ShutdownWrite) => {}
-            None => self.stats.late += 1,
-        }
-    }
-
-    fn complete_recv(
-        &mut self,
-        generation: u32,
-        slot: u32,
-        cqe: &cqueue::Entry,
-        out: &mut Vec<Completion>,
-    ) {
-        let result = cqe.result();
-        let buffer = cqueue::buffer_select(cqe.flags());
-        if let Some(buffer) = buffer {
-            self.memory.buffers.lend(buffer);
-        }
-        let state = slot_mut(&mut self.slots, slot);
-        if !state.is_current(generation) || state.flags & RECV_ARMED == 0 {
-            self.stats.late += 1;
-            if let Some(buffer) = buffer {
-                self.memory.buffers.recycle(buffer);
-            }
-            return;
-        }
-        let id = ConnId { slot, generation: state.generation };
-        let more = cqueue::more(cqe.flags());
-        if !more {
-            state.flags &= !RECV_ARMED;
-        }
-        match buffer {
-            Some(buffer) if 0 < result => {
-                let chunk = Chunk { buffer, len: result as u32 };
-                out.push(Completion::Received { id, chunk });
-            }
-            Some(buffer) => self.memory.buffers.recycle(buffer),
-            None => {}
-        }
-        if !more {
-            let why = match -result {
-                0 => RecvEnd::Eof,
-                libc::ENOBUFS => {
-                    self.stats.enobufs += 1;
-                    RecvEnd::NoBuffers
-                }
-                libc::ECANCELED => RecvEnd::Cancelled,
-                errno if 0 < errno => RecvEnd::Error(errno),
-                _ => RecvEnd::Rearm,
-            };
-            out.push(Completion::RecvEnded { id, why });
-        }
-    }
-
-    fn complete_send(
-        &mut self,
-        generation: u32,
-        slot: u32,
-        result: i32,
-        out: &mut Vec<Completion>,
-    ) {
-        let state = slot_mut(&mut self.slots, slot);
-        if !state.is_current(generation) || state.send == 0 {
-            self.stats.late += 1;
-            return;
-        }
-        let (flags, index) = (state.flags, state.send - 1);
-        let id = ConnId { slot, generation: state.generation };
-        let sending = &mut self.memory.sends[index as usize];
-        sending.done += usize::try_from(result).unwrap_or(0);
-        let whole = sending.buffer.len() - sending.from;
-        if 0 < result && sending.done < whole && flags & ENDING == 0 {
-            self.stats.short_sends += 1;
-            self.submit_send(id, index);
-            return;
-        }
-        state.send = 0;
-        self.memory.free_sends.push(index);
-        let sending = &mut self.memory.sends[index as usize];
-        let result = if 0 <= result || 0 < sending.done { Ok(sending.done) } else { Err(-result) };
-        let buffer = std::mem::take(&mut sending.buffer);
-        out.push(Completion::Sent { id, buffer, result });
-    }
-
-    fn complete_accept(
-        &mut self,
-        listener: ListenerIndex,
-        cqe: &cqueue::Entry,
-        out: &mut Vec<Completion>,
-    ) {
-        let result = cqe.result();
-        if let Ok(slot) = u32::try_from(result) {
-            let state = slot_mut(&mut self.slots, slot);
-            if state.flags & CLOSING != 0 {
-                // An accept may take a slot freed by a close of the same submission and report before it.
-                out.push(Completion::Closed { slot });
-            }
-            state.flags = OPEN | FRESH;
-            out.push(Completion::Accepted { listener, slot });
-        }
-        if !cqueue::more(cqe.flags()) {
-            if let Some(listener) = self.listeners.get_mut(usize::from(listener)) {
-                listener.armed = false;
-            }
-            out.push(Completion::AcceptEnded { listener, errno: (-result).max(0) });
-        }
-    }
-
-    fn complete_close(&mut self, generation: u32, slot: u32, out: &mut Vec<Completion>) {
-        let state = slot_mut(&mut self.slots, slot);
-        // Not closing any more: its `Closed` was already told, just before the accept that took the slot.
-        if state.is_current(generation) && state.flags & CLOSING != 0 {
-            state.flags = 0;
-            out.push(Completion::Closed { slot });
-        }
-    }
-
-    fn hear_bell(&mut self, out: &mut Vec<Completion>) {
-        if !std::mem::replace(&mut self.bell_heard, true) {
-            out.push(Completion::Bell);
-        }
-    }
-
     fn arm_foreign_bell(&mut self) {
         let Some(event) = self.bells.event(self.shard) else { return };
         let word = (&raw mut *self.memory.bell_word).cast::<u8>();
@@ -490,6 +264,8 @@ impl Uring {
     /// Makes the kernel let go of everything: requests, sockets, buffers. Another descriptor of the ring may
     /// outlive us (other shards ring it), so closing ours would not be enough.
     fn quiesce(&mut self) -> io::Result<()> {
+        // What was queued last (a bell, a last word) still leaves.
+        self.enter(0, EnterFlags::GETEVENTS, None);
         let submitter = self.ring.submitter();
         let limit = Some(Timespec::from(CANCEL_LIMIT));
         match submitter.register_sync_cancel(limit, CancelBuilder::any()) {
@@ -709,12 +485,6 @@ impl Drop for Uring {
     }
 }
 
-impl Slot {
-    fn is_current(&self, generation: u32) -> bool {
-        self.generation & GENERATION_MASK == generation
-    }
-}
-
 /// The ring every part of this crate uses; [`super::probe`] builds the same.
 pub(super) fn ring_builder(cq_entries: u32, no_sqarray: bool) -> io_uring::Builder {
     let mut builder = IoUring::builder();
@@ -730,52 +500,12 @@ pub(super) fn ring_builder(cq_entries: u32, no_sqarray: bool) -> io_uring::Build
     builder
 }
 
-/// Randomness in portions, so that eight bytes do not cost a syscall each.
-struct Entropy {
-    pool: [u8; 512],
-    left: usize,
-}
-
-impl Default for Entropy {
-    fn default() -> Self {
-        Self { pool: [0; 512], left: 0 }
-    }
-}
-
-impl Entropy {
-    fn fill(&mut self, out: &mut [u8]) {
-        if self.pool.len() < out.len() {
-            return getrandom::fill(out).expect("the kernel has randomness");
-        }
-        if self.left < out.len() {
-            getrandom::fill(&mut self.pool).expect("the kernel has randomness");
-            self.left = self.pool.len();
-        }
-        let taken = &mut self.pool[self.left - out.len()..self.left];
-        out.copy_from_slice(taken);
-        // What was given away must not be found in memory later.
-        taken.fill(0);
-        self.left -= out.len();
-    }
-}
-
 fn slot_mut(slots: &mut Vec<Slot>, slot: u32) -> &mut Slot {
     let index = slot as usize;
     if slots.len() <= index {
         slots.resize(index + 1, Slot::default());
     }
     &mut slots[index]
-}
-
-fn pack(op: Op, generation: u32, slot: u32) -> u64 {
-    let (op, generation) = (op as u64, u64::from(generation & GENERATION_MASK));
-    op << 56 | generation << 32 | u64::from(slot)
-}
-
-fn unpack(user_data: u64) -> (Option<Op>, u32, u32) {
-    let op = (user_data >> 56) as usize;
-    let op = op.checked_sub(1).and_then(|index| Op::ALL.get(index)).copied();
-    (op, (user_data >> 32) as u32 & GENERATION_MASK, user_data as u32)
 }
 
 const ADOPT_TRIES: usize = 8;

@@ -16,6 +16,10 @@ pub fn apply_file(config: &mut Config, path: &Path, text: &str) -> Vec<Problem> 
     for error in &errors {
         source.problem(error.span().unwrap_or(0..0), "", error.message());
     }
+    if !errors.is_empty() {
+        // What the parser guessed behind a syntax error would only add noise.
+        return source.finish();
+    }
     let mut whole = Section::new(&mut source, "", root.get_ref());
     let server = whole.table("server");
     let limits = whole.table("limits");
@@ -40,10 +44,7 @@ pub fn apply_file(config: &mut Config, path: &Path, text: &str) -> Vec<Problem> 
     if let Some(table) = catalog {
         read_catalog(whole.source(), table, path, &mut config.catalog);
     }
-    // A file that is not TOML has no reliable keys: then only the syntax errors help.
-    if errors.is_empty() {
-        whole.finish();
-    }
+    whole.finish();
     source.finish()
 }
 
@@ -84,7 +85,10 @@ fn read_limits(source: &mut Source<'_>, table: &DeTable<'_>, limits: &mut Limits
         connections_max,
         sessions_max,
         session_idle_ms,
+        session_evict_after_ms,
         calls_max,
+        calls_per_client_max,
+        listens_max,
         subscriptions_max,
         outbox_pause_bytes,
         outbox_bytes_max,
@@ -108,7 +112,10 @@ fn read_limits(source: &mut Source<'_>, table: &DeTable<'_>, limits: &mut Limits
     section.number("connections_max", connections_max, 0..=COUNT_MAX);
     section.number("sessions_max", sessions_max, 1..=COUNT_MAX);
     section.number("session_idle_ms", session_idle_ms, 1_000..=30 * DAY_MS);
+    section.number("session_evict_after_ms", session_evict_after_ms, 0..=DAY_MS);
     section.number("calls_max", calls_max, 1..=COUNT_MAX);
+    section.number("calls_per_client_max", calls_per_client_max, 1..=COUNT_MAX);
+    section.number("listens_max", listens_max, 1..=COUNT_MAX);
     section.number("subscriptions_max", subscriptions_max, 1..=COUNT_MAX);
     section.number("outbox_pause_bytes", outbox_pause_bytes, KIB..=GIB);
     section.number("outbox_bytes_max", outbox_bytes_max, KIB..=GIB);

@@ -195,6 +195,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Of no particular place.
+    pub fn general(message: impl Into<String>) -> Self {
+        Self::of("", message)
+    }
+
     fn of(key: &str, message: impl Into<String>) -> Self {
         Self { file: None, line: None, key: key.to_owned(), message: message.into() }
     }
@@ -241,23 +246,24 @@ impl Config {
     pub fn problems(&self, online: &[usize]) -> Vec<Problem> {
         let mut problems = Vec::new();
         let server = &self.server;
-        if let Some(cores) = &server.cores {
-            if let Err(why) = crate::cores::check_online(cores, online) {
-                problems.push(Problem::of("cores", why));
-            }
+        if let Some(cores) = &server.cores
+            && let Err(why) = crate::cores::check_online(cores, online)
+        {
+            problems.push(Problem::of("cores", why));
         }
         for (name, bind) in [("listen", server.listen), ("tcp", server.tcp)] {
-            if let Some(address) = bind.address().filter(|a| !a.ip().is_loopback()) {
-                if !server.public {
-                    problems.push(Problem::of(
-                        name,
-                        format!(
-                            "{address} can be reached by other machines, and this version does not \
-                             authenticate clients. Listen on 127.0.0.1 behind a proxy that does, or say \
-                             --public (public = true) if everybody who reaches it may call"
-                        ),
-                    ));
-                }
+            let public = bind.address().filter(|address| !address.ip().is_loopback());
+            if let Some(address) = public
+                && !server.public
+            {
+                problems.push(Problem::of(
+                    name,
+                    format!(
+                        "{address} can be reached by other machines, and this version does not \
+                         authenticate clients. Listen on 127.0.0.1 behind a proxy that does, or say \
+                         --public (public = true) if everybody who reaches it may call"
+                    ),
+                ));
             }
         }
         if server.listen == Bind::Off && server.tcp == Bind::Off && !server.stdio {

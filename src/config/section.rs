@@ -181,7 +181,9 @@ fn nearest<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     names
         .iter()
         .map(|name| (strsim::damerau_levenshtein(&word, name), *name))
-        .filter(|(distance, name)| *distance <= (name.len() / 3).max(2) || name.contains(&word))
+        .filter(|(distance, name)| {
+            *distance <= (name.len() / 3).max(1) || (3 <= word.len() && name.contains(&word))
+        })
         .min()
         .map(|(_, name)| name)
 }

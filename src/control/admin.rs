@@ -47,6 +47,10 @@ struct Admin {
 /// Serves until the executor ends.
 pub async fn serve(seat: AdminSeat, draining: Arc<AtomicBool>, started: Instant) {
     let AdminSeat { listener, access, collect, shards, on_drain } = seat;
+    let _closing = match listener.try_clone() {
+        Ok(twin) => Closing(twin),
+        Err(err) => return log::error!("admin listener: {err}"),
+    };
     // SAFETY: `into_raw_fd` gives up an open, listening socket; nobody else owns it from here on. glommio's own
     // `bind` is refused because it sets SO_REUSEPORT: two servers would share the port without a word.
     let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
@@ -78,15 +82,22 @@ pub async fn serve(seat: AdminSeat, draining: Arc<AtomicBool>, started: Instant)
     }
 }
 
+/// Stops listening when dropped. Closing is not enough: the accept in flight holds the socket until the kernel
+/// has taken the ring apart, some time after we are gone.
+struct Closing(std::net::TcpListener);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+    }
+}
+
 async fn sample(admin: Rc<Admin>) {
     loop {
         let shards = admin.snapshots().await;
         admin.rates.borrow_mut().handle_sample(Instant::now(), &shards);
         let missing = admin.shards.saturating_sub(shards.len());
-        if missing == 0 {
-            // A watchdog that is fed only while every shard answers is worth having.
-            crate::notify::watchdog();
-        } else if !admin.draining.load(Ordering::Relaxed) {
+        if missing != 0 && !admin.draining.load(Ordering::Relaxed) {
             log::warn!("{missing} of {} shards did not report in time", admin.shards);
         }
         glommio::timer::Timer::new(SAMPLE_EVERY).await;

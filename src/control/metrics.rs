@@ -28,6 +28,9 @@ const BUCKETS_S: [f64; 16] = [
     0.1, 0.5, 1.0, 5.0, 10.0,
 ];
 
+/// Ring numbers that go down again.
+const LEVELS: [&str; 1] = ["buffers_lent"];
+
 /// Everything there is to say, as OpenMetrics text.
 pub fn render(
     shards: Vec<ShardSnapshot>,
@@ -135,8 +138,7 @@ impl Scrape {
                     .filter_map(|s| s.counters.requests.get(method))
                     .map(|counts| counts[outcome as usize])
                     .sum();
-                (count != 0)
-                    .then_some(([("method", method), ("outcome", outcome.as_str())], count))
+                (count != 0).then_some(([("method", method), ("outcome", outcome.as_str())], count))
             })
         });
         counters(to, "erlmcp_requests", "Requests answered", each)?;
@@ -145,8 +147,7 @@ impl Scrape {
         reasons.sort_unstable();
         reasons.dedup();
         let each = reasons.into_iter().map(|reason| {
-            let count: u64 =
-                self.shards.iter().filter_map(|s| s.counters.errors.get(reason)).sum();
+            let count: u64 = self.shards.iter().filter_map(|s| s.counters.errors.get(reason)).sum();
             ([("reason", reason)], count)
         });
         counters(to, "erlmcp_errors", "Errors and refusals", each)
@@ -192,12 +193,16 @@ impl Scrape {
     }
 
     fn ring(&self, to: &mut DescriptorEncoder<'_>) -> Written {
-        let each = self.shards.iter().flat_map(|shard| {
-            shard.ring.iter().map(|(name, value)| {
-                ([("shard", shard.shard.to_string()), ("event", (*name).to_owned())], *value)
+        let each = |is_level: bool| {
+            self.shards.iter().flat_map(move |shard| {
+                let kind = shard.ring.iter().filter(move |(n, _)| LEVELS.contains(n) == is_level);
+                kind.map(|(name, value)| {
+                    ([("shard", shard.shard.to_string()), ("event", (*name).to_owned())], *value)
+                })
             })
-        });
-        counters(to, "erlmcp_ring_events", "Ring health", each)
+        };
+        counters(to, "erlmcp_ring_events", "What happened in the ring", each(false))?;
+        gauges(to, "erlmcp_ring_level", "What is in the ring now", each(true))
     }
 
     fn durations(&self, to: &mut DescriptorEncoder<'_>) -> Written {

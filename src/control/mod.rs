@@ -96,6 +96,26 @@ impl Control {
         Ok(address)
     }
 
+    /// Feeds systemd's watchdog while every shard answers; does nothing where there is none.
+    pub fn feed_watchdog(&self, collect: Collect, shards: usize) -> io::Result<()> {
+        let Some(patience) = crate::notify::watchdog_patience() else { return Ok(()) };
+        let feed: erlmcp_catalog::runner::FutureJob = Box::new(move || {
+            Box::pin(async move {
+                loop {
+                    let collect = collect.clone();
+                    let answered =
+                        glommio::executor().spawn_blocking(move || collect()).await.len();
+                    if shards <= answered {
+                        crate::notify::watchdog();
+                    }
+                    // Half of the patience, as sd_watchdog_enabled(3) recommends.
+                    glommio::timer::Timer::new(patience / 2).await;
+                }
+            })
+        });
+        self.queue.push(feed).map_err(|_| io::Error::other("the control plane is gone"))
+    }
+
     /// From now on `/readyz` says 503, so that load balancers look elsewhere.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);

@@ -37,8 +37,7 @@ impl Pool {
     /// No threads yet.
     pub fn new() -> Self {
         let (jobs, queue) = bounded(QUEUE_MAX);
-        let shared =
-            Shared { queue, threads: AtomicUsize::new(0), load: AtomicUsize::new(0) };
+        let shared = Shared { queue, threads: AtomicUsize::new(0), load: AtomicUsize::new(0) };
         Self { jobs, shared: Arc::new(shared) }
     }
 

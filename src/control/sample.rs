@@ -60,7 +60,10 @@ impl Rates {
 
     /// Of one shard; 0 before its second sample.
     pub fn shard(&self, shard: u16) -> Rate {
-        self.now.iter().find(|(other, _)| *other == shard).map_or(Rate::default(), |(_, rate)| *rate)
+        self.now
+            .iter()
+            .find(|(other, _)| *other == shard)
+            .map_or(Rate::default(), |(_, rate)| *rate)
     }
 }
 

@@ -7,7 +7,7 @@
 #   .cache/venv   python/requirements.txt: the official Python client
 #
 # Prints two lines for the caller to eval: MCP_TEST_NODE=… and MCP_TEST_PYTHON=…; everything else goes to stderr.
-# Needs node >= 18 with npm, and python3 >= 3.10 with venv. Packages come from the registries npm and pip are set up with.
+# Needs node >= 18 with npm, and python3 >= 3.11 with venv. Packages come from the registries npm and pip are set up with.
 set -euo pipefail
 
 if [[ ${1:-} == --help || ${1:-} == -h ]]; then

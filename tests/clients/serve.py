@@ -161,7 +161,7 @@ def main() -> int:
     except subprocess.TimeoutExpired:
         print(f"serve.py: not done after {options.timeout} s: {' '.join(command)}", file=sys.stderr)
         return 124
-    except ServerError as error:
+    except (ServerError, OSError) as error:
         print(f"serve.py: {error}", file=sys.stderr)
         return 70
 

@@ -64,7 +64,8 @@ fn get_with(lines: &str) -> String {
 fn requests_are_read_however_they_are_cut() {
     check(get_with(""), &[(Method::Get, "/", b"")], None);
     check(
-        "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Length: 13\r\n\r\n{\"id\":\"\r\n\r\n\"}",
+        "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Length: 13\r\n\r\n\
+         {\"id\":\"\r\n\r\n\"}",
         &[(Method::Post, "/mcp", b"{\"id\":\"\r\n\r\n\"}")],
         None,
     );
@@ -81,7 +82,8 @@ fn requests_are_read_however_they_are_cut() {
 #[test]
 fn pipelined_requests_come_out_one_by_one() {
     let post = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\none";
-    let chunked = "POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\ntw\r\n1\r\no\r\n0\r\n\r\n";
+    let chunked = "POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+         2\r\ntw\r\n1\r\no\r\n0\r\n\r\n";
     let get = "GET /c HTTP/1.1\r\nHost: a\r\n\r\n";
     let (a, b, c): (Expected<'_>, Expected<'_>, Expected<'_>) =
         ((Method::Post, "/a", b"one"), (Method::Post, "/b", b"two"), (Method::Get, "/c", b""));

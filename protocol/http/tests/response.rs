@@ -36,12 +36,14 @@ fn the_common_answer_is_the_same_on_the_short_way() {
     check(
         &ResponseHead { date: Some(&date), ..PLAIN },
         "{}",
-        "HTTP/1.1 200 OK\nContent-Type: application/json\nDate: Sun, 06 Nov 1994 08:49:37 GMT\nContent-Length: 2",
+        "HTTP/1.1 200 OK\nContent-Type: application/json\n\
+         Date: Sun, 06 Nov 1994 08:49:37 GMT\nContent-Length: 2",
     );
     check(
         &ResponseHead { date: Some(&date), keep_alive: false, ..PLAIN },
         "{}",
-        "HTTP/1.1 200 OK\nContent-Type: application/json\nDate: Sun, 06 Nov 1994 08:49:37 GMT\nContent-Length: 2\n\
+        "HTTP/1.1 200 OK\nContent-Type: application/json\n\
+         Date: Sun, 06 Nov 1994 08:49:37 GMT\nContent-Length: 2\n\
          Connection: close",
     );
     check(&PLAIN, "", "HTTP/1.1 200 OK\nContent-Type: application/json\nContent-Length: 0");
@@ -63,9 +65,11 @@ fn every_member_has_its_field() {
             http_1_0: true,
         },
         "no",
-        "HTTP/1.1 405 Method Not Allowed\nContent-Type: text/plain\nMcp-Session-Id: abc\nAllow: POST, GET\n\
+        "HTTP/1.1 405 Method Not Allowed\nContent-Type: text/plain\nMcp-Session-Id: abc\n\
+         Allow: POST, GET\n\
          Retry-After: 3\nAccess-Control-Allow-Origin: http://localhost:5173\nVary: Origin\n\
-         Access-Control-Expose-Headers: Mcp-Session-Id, WWW-Authenticate\nWWW-Authenticate: Bearer\nX: y\n\
+         Access-Control-Expose-Headers: Mcp-Session-Id, WWW-Authenticate\n\
+         WWW-Authenticate: Bearer\nX: y\n\
          Content-Length: 2\nConnection: keep-alive",
     );
 }
@@ -98,7 +102,8 @@ fn a_value_cannot_break_out_of_its_line() {
         },
         "{}",
         "HTTP/1.1 200 OK\nContent-Type: application/json\nVary: Origin\n\
-         Access-Control-Expose-Headers: Mcp-Session-Id, WWW-Authenticate\nY: fine\nContent-Length: 2",
+         Access-Control-Expose-Headers: Mcp-Session-Id, WWW-Authenticate\n\
+         Y: fine\nContent-Length: 2",
     );
 }
 
@@ -109,7 +114,8 @@ fn streams_are_chunked_on_1_1_and_end_by_closing_on_1_0() {
         write_stream_head(&mut out, head);
         text(&out).replace("\r\n", "\n")
     };
-    let common = "HTTP/1.1 200 OK\nContent-Type: text/event-stream\nCache-Control: no-cache, no-transform\n\
+    let common = "HTTP/1.1 200 OK\nContent-Type: text/event-stream\n\
+         Cache-Control: no-cache, no-transform\n\
          X-Accel-Buffering: no\n";
     let chunked = "Transfer-Encoding: chunked\n";
     assert_eq!(stream(&PLAIN), format!("{common}{chunked}\n"));

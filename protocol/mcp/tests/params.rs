@@ -1,5 +1,6 @@
 use super::ENVELOPE;
 use crate::jsonrpc::{Id, Raw};
+use crate::mcp::params::fuzz_params;
 use crate::mcp::{ClientCapabilities, Key, LogLevel, Params, parse_capabilities, parse_params};
 
 #[track_caller]
@@ -193,5 +194,31 @@ fn capabilities_are_what_the_client_declared_and_no_more() {
     capabilities(r#"{"experimental":5,"unknown":[],"roots":null}"#, Some(""));
     for wrong in ["[]", "null", r#"{"roots":true}"#, r#"{"sampling":1}"#, r#"{"elicitation":[]}"#] {
         capabilities(wrong, None);
+    }
+}
+
+/// Every seed of the fuzz target, and what a few wild bytes make of it.
+#[test]
+fn wild_messages_are_read_without_harm() {
+    let mut seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0xACu64);
+    println!("SEED={seed}");
+    let seeds: [&[u8]; 4] = [
+        include_bytes!("../../fuzz/corpus/mcp_params/call"),
+        include_bytes!("../../fuzz/corpus/mcp_params/initialize"),
+        include_bytes!("../../fuzz/corpus/mcp_params/cancel"),
+        include_bytes!("../../fuzz/corpus/mcp_params/batch"),
+    ];
+    for valid in seeds {
+        fuzz_params(valid);
+        for _ in 0..5_000 {
+            let mut bytes = valid.to_vec();
+            for _ in 0..3 {
+                // Knuth's MMIX generator; its high bits are the good ones.
+                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let at = (seed >> 33) as usize % bytes.len();
+                bytes[at] = b"{}[]:,\"\\01e.-tn "[(seed >> 59) as usize % 16];
+            }
+            fuzz_params(&bytes);
+        }
     }
 }

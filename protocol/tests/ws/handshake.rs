@@ -66,6 +66,7 @@ fn a_key_is_the_base64_of_16_bytes() {
         "dGhlIHNhbXBsZSBub25j",
         "dGhlIHNhbXBsZSBub25jZWQ=",
         "dGhlIHNhbXBsZSBub25jZWRk",
+        "AAAAdGhlIHNhbXBsZSBub25jZQ==",
         "dGhlIHNhbXBsZSBub25j-Q==",
         "dGhlIHNhbXBs ZSBub25jZ==",
         "dGhlIHNhbXBsZSBub25j\u{e9}==",

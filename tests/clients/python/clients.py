@@ -4,15 +4,18 @@
 usage: clients.py [--help]        (serve.py starts the server and sets the environment)
 
 With MCP_CATALOG=demo: connect, list, call, progress, read, prompt, subscribe, errors, cancel, many at once, on
-HTTP (discovered, pinned, legacy), HTTP+SSE (legacy), newline-delimited TCP (both) and stdio (both).
+HTTP (discovered, pinned, legacy), HTTP+SSE (legacy), newline-delimited TCP (both) and stdio (both); and, by hand, that
+a stdio server writes nothing but messages and ends when its input ends.
 With MCP_CATALOG=everything: elicitation, sampling and roots asked for by a tool, a prompt that asks, list changes.
 
 One line per check, `ok - section: name` or `not ok - …`; the last line is `python client (CATALOG): N passed, N failed`.
 A section that cannot connect fails all its checks, so their number never depends on luck.
 """
 
+import json
 import logging
 import os
+import subprocess
 import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -447,6 +450,29 @@ def sections() -> list[Section]:
     ]
 
 
+async def stdio_ends_with_its_input() -> tuple[int, int]:
+    """What the clients hide, since they kill a server that does not leave: two checks without a client."""
+    meta = {f"io.modelcontextprotocol/{key}": value for key, value in (("protocolVersion", MODERN), ("clientCapabilities", {}))}
+    request = {"jsonrpc": "2.0", "id": "π", "method": "server/discover", "params": {"_meta": meta}}
+    problems: dict[str, str | None] = {}
+    command = [ENV["MCP_BINARY"], "--stdio", "--catalog", CATALOG]
+    try:
+        with anyio.fail_after(CHECK_TIMEOUT_S):
+            done = await anyio.run_process(
+                command, input=json.dumps(request).encode() + b"\n", check=False, stderr=subprocess.DEVNULL
+            )
+        problems["ends when its input ends"] = None if done.returncode == 0 else f"status {done.returncode}"
+        try:
+            answers = [json.loads(line) for line in done.stdout.splitlines()]
+            expect([answer.get("id") for answer in answers] == ["π"] and "result" in answers[0], answers)
+            problems["writes messages only"] = None
+        except (ValueError, AssertionError) as error:
+            problems["writes messages only"] = reason(error)
+    except (TimeoutError, OSError) as error:
+        problems = dict.fromkeys(["ends when its input ends", "writes messages only"], reason(error))
+    return report("stdio by hand", problems)
+
+
 def reason(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = error.exceptions[0]
@@ -478,15 +504,19 @@ async def run_section(section: Section, checks: list[Callable[[Run], Awaitable[N
                 verdicts.setdefault(check.__name__, f"not connected: {reason(error)}")
             if all(verdicts[check.__name__] is None for check in batch):
                 verdicts[batch[-1].__name__] = f"when closing: {reason(error)}"
+    return report(section.name, verdicts)
+
+
+def report(section: str, verdicts: dict[str, str | None]) -> tuple[int, int]:
     for name, problem in verdicts.items():
-        title = f"python {section.name}: {name.replace('_', ' ')}"
+        title = f"python {section}: {name.replace('_', ' ')}"
         print(f"not ok - {title}: {problem}" if problem else f"ok - {title}", flush=True)
     failed = sum(problem is not None for problem in verdicts.values())
     return len(verdicts) - failed, failed
 
 
 async def main() -> int:
-    passed = failed = 0
+    passed, failed = await stdio_ends_with_its_input()
     for section in sections():
         checks = DEMO if CATALOG == "demo" else EVERYTHING
         if section.name.startswith("stdio"):

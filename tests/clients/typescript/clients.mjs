@@ -232,7 +232,8 @@ const DEMO = {
     },
     async 'refuses what is unknown'(peer) {
         const { client, section } = peer;
-        const missing = section.modern ? INVALID_PARAMS : RESOURCE_NOT_FOUND;
+        // The 2.x client reports -32002 with `data.uri` as its own ResourceNotFoundError, whose code is -32602.
+        const missing = section.v1 ? RESOURCE_NOT_FOUND : INVALID_PARAMS;
         const codes = {
             tool: [INVALID_PARAMS, await codeOf(peer.call('no-such-tool', {}))],
             resource: [missing, await codeOf(client.readResource({ uri: 'demo://nowhere' }))],

@@ -1,0 +1,309 @@
+//! A started server: what happens to it, in one loop, until its last shard has left.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use erlmcp_catalog::{Catalog, Handle};
+use erlmcp_shards::fleet::{Fleet, Panicked};
+use erlmcp_shards::mail::ForeignPost;
+use erlmcp_shards::message::Mail;
+use erlmcp_shards::shard::Summary;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle as SignalHandle, Signals};
+
+use crate::config::Config;
+use crate::control::Control;
+
+/// How long shards may take beyond the drain's deadline before they are told to leave at once.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// How long they may take to leave at once. Then we leave without them.
+const ABORT_GRACE: Duration = Duration::from_secs(2);
+/// How long stdout may take to swallow the last replies.
+const STDIO_GRACE: Duration = Duration::from_secs(2);
+
+/// What happens to a running server.
+pub enum Event {
+    /// A signal arrived.
+    Signal(i32),
+    /// Somebody asked for a drain.
+    Drain,
+    /// The pipe to stdin and stdout is at its end.
+    StdioClosed,
+    /// The last shard left.
+    FleetEnded(Result<Summary, Panicked>),
+}
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Drained as asked; calls in flight at the deadline were cut.
+    Drained,
+    /// This signal came while it drained: it left at once.
+    Aborted(i32),
+    /// A shard died.
+    ShardDied,
+}
+
+impl Exit {
+    /// What a process exits with: 0, 128 + signal, or 70 (EX_SOFTWARE).
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Drained => 0,
+            Exit::Aborted(signal) => 128_u8.wrapping_add(signal as u8),
+            Exit::ShardDied => 70,
+        }
+    }
+}
+
+/// Where a running server can be reached, with real ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Addresses {
+    /// HTTP, SSE, WebSocket.
+    pub http: Option<SocketAddr>,
+    /// Newline-delimited JSON.
+    pub tcp: Option<SocketAddr>,
+    /// Metrics, health, status, drain.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// `listening http 127.0.0.1:8080` and so on: scripts parse these.
+    pub fn lines(&self) -> Vec<String> {
+        [("http", self.http), ("tcp", self.tcp), ("admin", self.admin)]
+            .into_iter()
+            .filter_map(|(name, address)| Some(format!("listening {name} {}", address?)))
+            .collect()
+    }
+}
+
+/// A started server. Dropping it ends it at once; [`Running::stop`] drains first.
+pub struct Running {
+    addresses: Addresses,
+    catalog: Handle,
+    catalog_file: Option<PathBuf>,
+    posts: Arc<[ForeignPost<Mail>]>,
+    control: Control,
+    drain_ms: u64,
+    events: Sender<Event>,
+    on_event: Receiver<Event>,
+    /// Waits for the shards' threads.
+    joiner: Option<JoinHandle<()>>,
+    signals: Option<SignalHandle>,
+    /// Serves stdin and stdout, which must have been flushed before the process ends.
+    stdio_open: bool,
+}
+
+impl Running {
+    pub(crate) fn new(
+        fleet: Fleet,
+        control: Control,
+        catalog: Handle,
+        catalog_file: Option<PathBuf>,
+        admin: Option<SocketAddr>,
+        config: &Config,
+        (events, on_event): (Sender<Event>, Receiver<Event>),
+    ) -> Self {
+        let addresses =
+            Addresses { http: fleet.addresses().http, tcp: fleet.addresses().tcp, admin };
+        let posts = fleet.posts().clone();
+        let ended = events.clone();
+        let join = move || drop(ended.send(Event::FleetEnded(fleet.join())));
+        // If there is no thread to be had the closure is dropped, and the fleet in it ends itself.
+        let joiner = std::thread::Builder::new().name("joiner".to_owned()).spawn(join);
+        if let Err(err) = &joiner {
+            log::error!("cannot watch the shards: {err}");
+        }
+        Self {
+            addresses,
+            catalog,
+            catalog_file,
+            posts,
+            control,
+            drain_ms: config.server.drain_ms,
+            events,
+            on_event,
+            joiner: joiner.ok(),
+            signals: None,
+            stdio_open: config.server.stdio,
+        }
+    }
+
+    /// Where it can be reached.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The running catalog, to change it.
+    pub fn catalog(&self) -> &Handle {
+        &self.catalog
+    }
+
+    /// From now on SIGTERM and SIGINT drain, SIGHUP reads the catalog file anew.
+    pub fn handle_signals(&mut self) {
+        let mut signals = match Signals::new([SIGTERM, SIGINT, SIGHUP]) {
+            Ok(signals) => signals,
+            Err(err) => return log::error!("cannot handle signals: {err}"),
+        };
+        self.signals = Some(signals.handle());
+        let events = self.events.clone();
+        let watch = move || signals.forever().for_each(|s| drop(events.send(Event::Signal(s))));
+        if let Err(err) = std::thread::Builder::new().name("signals".to_owned()).spawn(watch) {
+            log::error!("cannot handle signals: {err}");
+        }
+    }
+
+    /// Asks for a drain; [`Running::wait`] returns when it is over.
+    pub fn drain(&self) {
+        let _ = self.events.send(Event::Drain);
+    }
+
+    /// Drains and waits.
+    pub fn stop(self) -> Exit {
+        self.drain();
+        self.wait()
+    }
+
+    /// Serves until it ends, one way or another.
+    pub fn wait(mut self) -> Exit {
+        match self.serve() {
+            Some(exit) => exit,
+            None => self.see_off(),
+        }
+    }
+
+    /// Until a drain begins (`None`) or a shard dies.
+    fn serve(&mut self) -> Option<Exit> {
+        loop {
+            match self.on_event.recv() {
+                Ok(Event::Signal(SIGHUP)) => self.reload(),
+                Ok(Event::Signal(signal)) => {
+                    log::info!("{}: draining for at most {} ms", name(signal), self.drain_ms);
+                    return None;
+                }
+                Ok(Event::Drain) => {
+                    log::info!("asked to drain, for at most {} ms", self.drain_ms);
+                    return None;
+                }
+                Ok(Event::StdioClosed) => {
+                    self.stdio_open = false;
+                    log::info!("stdin is at its end");
+                    return None;
+                }
+                Ok(Event::FleetEnded(Err(panicked))) => {
+                    log::error!(
+                        "{panicked}; the whole server stops, because half of one looks healthy"
+                    );
+                    return Some(Exit::ShardDied);
+                }
+                // Nobody told the shards to leave.
+                Ok(Event::FleetEnded(Ok(_))) | Err(_) => {
+                    log::error!("the shards left unasked");
+                    return Some(Exit::ShardDied);
+                }
+            }
+        }
+    }
+
+    /// Drains, and waits for the last shard.
+    fn see_off(&mut self) -> Exit {
+        crate::notify::stopping();
+        self.control.set_draining();
+        self.tell_all(|| Mail::Drain { deadline_ms: self.drain_ms });
+        let mut deadline = Instant::now() + Duration::from_millis(self.drain_ms) + DRAIN_GRACE;
+        let mut exit = Exit::Drained;
+        let mut is_aborted = false;
+        loop {
+            match self.on_event.recv_deadline(deadline) {
+                Ok(Event::FleetEnded(Ok(summary))) => {
+                    log::info!("drained; {} connections were cut", summary.cut);
+                    self.flush_stdio();
+                    return exit;
+                }
+                Ok(Event::FleetEnded(Err(panicked))) => {
+                    log::error!("{panicked}, while draining");
+                    return Exit::ShardDied;
+                }
+                Ok(Event::Signal(signal @ (SIGTERM | SIGINT))) if !is_aborted => {
+                    log::warn!("{} again: leaving at once", name(signal));
+                    exit = Exit::Aborted(signal);
+                }
+                Ok(Event::StdioClosed) => {
+                    self.stdio_open = false;
+                    continue;
+                }
+                Ok(Event::Signal(_) | Event::Drain) => continue,
+                Err(RecvTimeoutError::Timeout) if !is_aborted => {
+                    log::warn!("shards did not leave in time");
+                }
+                Err(_) => {
+                    log::error!("shards do not leave; leaving without them");
+                    // Joining them would wait as long as they hang.
+                    self.joiner = None;
+                    return exit;
+                }
+            }
+            is_aborted = true;
+            deadline = Instant::now() + ABORT_GRACE;
+            self.tell_all(|| Mail::Abort);
+        }
+    }
+
+    /// The shard closed the pipe; its last bytes may still be on their way through us.
+    fn flush_stdio(&mut self) {
+        let deadline = Instant::now() + STDIO_GRACE;
+        while self.stdio_open {
+            match self.on_event.recv_deadline(deadline) {
+                Ok(Event::StdioClosed) | Err(_) => self.stdio_open = false,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Reads the catalog file anew; what is wrong with it changes nothing.
+    fn reload(&self) {
+        let Some(path) = &self.catalog_file else {
+            return log::info!("SIGHUP: the catalog is built in, there is nothing to read anew");
+        };
+        crate::notify::reloading();
+        match Catalog::load(path).and_then(|catalog| self.catalog.replace(catalog)) {
+            Ok(()) => log::info!("SIGHUP: serving {} as it is now", path.display()),
+            Err(err) => log::error!("SIGHUP: still serving the old catalog: {err}"),
+        }
+        crate::notify::ready();
+    }
+
+    fn tell_all(&self, letter: impl Fn() -> Mail) {
+        erlmcp_shards::fleet::post_all(&self.posts, letter);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(signals) = self.signals.take() {
+            signals.close();
+        }
+        if let Some(joiner) = self.joiner.take() {
+            if !joiner.is_finished() {
+                self.tell_all(|| Mail::Abort);
+            }
+            let _ = joiner.join();
+        }
+    }
+}
+
+fn name(signal: i32) -> &'static str {
+    match signal {
+        SIGTERM => "SIGTERM",
+        SIGINT => "SIGINT",
+        SIGHUP => "SIGHUP",
+        _ => "a signal",
+    }
+}
+
+#[cfg(test)]
+#[path = "running_tests.rs"]
+mod tests;

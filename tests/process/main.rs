@@ -1,0 +1,8 @@
+//! Black-box tests of the built binary, and of the same server inside another program.
+
+mod child;
+mod docs;
+mod embed;
+mod serve;
+mod session;
+mod stdio;
