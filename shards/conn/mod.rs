@@ -323,7 +323,6 @@ impl Conns {
         let Some(conn) = self.get_mut(id) else { return };
         let exchange = Exchange { conn: id, seq: conn.seq };
         let was_pending = conn.flags.has(Flag::Pending);
-        let was_streaming = conn.flags.has(Flag::Streaming);
         let was_pipe = conn.flags.has(Flag::Piped);
         for flag in [Flag::Pending, Flag::Streaming, Flag::Piped] {
             conn.flags.clear(flag);
@@ -331,9 +330,6 @@ impl Conns {
         if let Some(lazy) = conn.lazy.take() {
             self.kept_bytes -= lazy.kept_bytes();
             self.pool.give(lazy.input);
-        }
-        if was_streaming {
-            self.counters.streams_active -= 1;
         }
         if was_pending {
             self.notices.push_back(Notice::Gone(exchange));
