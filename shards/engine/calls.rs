@@ -67,7 +67,7 @@ pub struct Invocation<'m> {
     /// What.
     pub target: Target,
     /// The name or URI, as the client wrote it.
-    pub name: String,
+    pub name: Arc<str>,
     /// Arguments; a resource has its own.
     pub arguments: Value,
     /// Responses of the last round.
@@ -102,7 +102,7 @@ pub struct CallRecord {
     log_level: Option<mcp::LogLevel>,
     started_us: u64,
     target: Target,
-    name: String,
+    name: Arc<str>,
     again: Box<str>,
     rounds: u32,
     round: Option<Round>,
@@ -165,7 +165,7 @@ impl Engine {
                 Step::Done(outcome) => return self.answer_outcome(net, caller, outcome, &target),
                 Step::Error(error) => return self.answer_error(net, caller, 200, error),
                 Step::NeedInput(need) if caller.version.is_modern() => {
-                    return self.answer_need_input(net, caller, need, rounds, &name, &again);
+                    return self.answer_need_input(net, caller, need, rounds, &name, again);
                 }
                 Step::NeedInput(_) | Step::Later => {}
             }
@@ -221,7 +221,7 @@ impl Engine {
 
     /// Takes what deferred calls have said since the last look.
     pub(super) fn drain_answers<N: Net>(&mut self, net: &mut N) {
-        for _ in 0..self.answers.len() {
+        for _ in 0..self.answers.waiting() {
             let Some(mail) = self.answers.next() else { return };
             let key = Key::from_u64(mail.ticket);
             let event = match (mail.event, self.calls.get(key)) {
@@ -679,10 +679,10 @@ impl Engine {
         .resumed(responses, state);
         let target = record.target.clone();
         let step = target.run(&mut call);
-        if let Some(flag) = self.answers.take_flag(key) {
-            if let Some(record) = self.calls.get_mut(key) {
-                record.cancelled = Some(flag);
-            }
+        if let Some(flag) = self.answers.take_flag(key)
+            && let Some(record) = self.calls.get_mut(key)
+        {
+            record.cancelled = Some(flag);
         }
         let events = std::mem::take(&mut call.events);
         self.after_step(net, key, events, step);

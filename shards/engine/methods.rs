@@ -1,6 +1,8 @@
 //! What was asked, once the era's gate is passed: lists, reads, calls, prompts, completion. The same code
 //! serves both eras; where their answers differ, [`Caller::version`] decides.
 
+use std::sync::Arc;
+
 use erlmcp_catalog::ListKind;
 use erlmcp_protocol::jsonrpc::Raw;
 use erlmcp_protocol::mcp::{
@@ -135,7 +137,7 @@ impl Engine {
             mcp::check_header_params(tool.header_params(), &arguments, lookup)
                 .map_err(|error| Failure::new(400, error))?;
         }
-        let name = tool.name().to_owned();
+        let name = tool.shared_name();
         self.invoke_target(net, caller, params, Target::Tool(tool), name, arguments)
     }
 
@@ -150,7 +152,14 @@ impl Engine {
         let prompt =
             self.snapshot.prompt(name).cloned().ok_or_else(|| errors::unknown_prompt(name))?;
         let arguments = arguments(params)?;
-        self.invoke_target(net, caller, params, Target::Prompt(prompt), name.to_string(), arguments)
+        self.invoke_target(
+            net,
+            caller,
+            params,
+            Target::Prompt(prompt),
+            Arc::from(name.as_ref()),
+            arguments,
+        )
     }
 
     fn read_resource<N: Net>(
@@ -166,7 +175,7 @@ impl Engine {
             .resource(uri)
             .ok_or_else(|| errors::resource_not_found(caller.version, uri))?;
         let target = Target::Resource(found);
-        self.invoke_target(net, caller, params, target, uri.to_string(), Value::Null)
+        self.invoke_target(net, caller, params, target, Arc::from(uri.as_ref()), Value::Null)
     }
 
     fn invoke_target<N: Net>(
@@ -175,7 +184,7 @@ impl Engine {
         caller: &Caller<'_>,
         params: &Params<'_>,
         target: Target,
-        name: String,
+        name: Arc<str>,
         arguments: Value,
     ) -> Result<(), Failure> {
         let again = match params.arguments {
