@@ -1,6 +1,6 @@
 //! One client that waits: asks a server what it understands before thousands do, and publishes updates.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -80,6 +80,7 @@ impl Blocking {
                         self.heard.extend_from_slice(&piece[..count]);
                     }
                 }
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
                 Err(err) => return Err(format!("the server did not answer: {err}")),
             }
         }

@@ -195,6 +195,12 @@ impl Crew {
         all.max().unwrap_or(0)
     }
 
+    /// The first window that some thread has not told yet.
+    pub fn open_window(&self) -> u64 {
+        let all = self.hands.iter().map(|hand| hand.pulse.window.load(Ordering::Acquire));
+        all.min().unwrap_or(u64::MAX)
+    }
+
     /// Takes in what the threads told, waiting a moment for it.
     pub fn listen(&mut self, patience: Duration) {
         let mut next = self.reports.recv_timeout(patience).ok();

@@ -61,6 +61,8 @@ pub struct Pulse {
     pub updates: AtomicU64,
     /// When the last one came.
     pub update_last_us: AtomicU64,
+    /// The window that is open; those before it have been told.
+    pub window: AtomicU64,
     /// CPU time of the thread, nanoseconds.
     pub cpu_ns: AtomicU64,
     /// Longest time that a connection was not used before it was used again.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::blocking::learn;
 use super::crew::{Crew, Totals};
+use super::kind::Kind;
 use super::options::Options;
 use super::outcome::{Judge, limits_of_generator};
 use super::pulse::{Clock, WINDOW_US, Window};
@@ -29,6 +30,8 @@ pub struct Defaults {
     pub connections: u32,
     /// Kinds of clients.
     pub mix: &'static str,
+    /// Whether there is nothing to measure without callers.
+    pub needs_callers: bool,
 }
 
 /// A run.
@@ -115,8 +118,10 @@ pub struct Opened {
 
 /// Without any new arrival or failure for so long opening is given up.
 const OPEN_PATIENCE_S: f64 = 15.0;
-/// Windows are told late by threads that are busy.
+/// A measurement that ends so shortly after a window has ended with it.
 const WINDOW_GRACE_US: u64 = 80_000;
+/// How long a thread may take to tell of a window.
+const WINDOW_PATIENCE_US: u64 = 3_000_000;
 /// How long a turn of the directing thread waits.
 const TICK: Duration = Duration::from_millis(10);
 /// Where our own server is by default.
@@ -142,6 +147,9 @@ impl Run {
             None => defaults.mix.parse()?,
         };
         let uri = options.uri.as_deref().unwrap_or(URI);
+        if defaults.needs_callers && !mix.kinds().any(Kind::is_caller) {
+            return Err(format!("nobody calls in the mix {mix}: add http, session, ws or tcp"));
+        }
         let say = learn(&target, &mix, &shape(options)?, uri)?;
         let connections = match options.connections {
             Some(count) => {
@@ -207,8 +215,11 @@ impl Run {
 
     /// Takes in what the threads told, and writes the rows that are due.
     pub fn tick(&mut self) -> Result<(), String> {
+        let told = self.crew.open_window();
         self.crew.listen(TICK);
-        while (self.next_window + 1) * WINDOW_US + WINDOW_GRACE_US <= self.us() {
+        // A thread that is too busy to tell is not waited for forever.
+        let overdue = (self.us().saturating_sub(WINDOW_PATIENCE_US)) / WINDOW_US;
+        while self.next_window < told.max(overdue) && self.next_window < self.us() / WINDOW_US {
             self.close_window()?;
         }
         if !self.crew.is_alive() {
@@ -301,14 +312,21 @@ impl Run {
         let cpu_ns = self.crew.cpu_ns();
         let Some(was) = self.measuring.take() else { return Err("nothing was measured".into()) };
         let seconds = sample.elapsed_s - was.sample.elapsed_s;
-        let spent = cpu_ns.iter().zip(&was.cpu_ns).map(|(after, before)| after - before).max();
+        let spent = cpu_ns
+            .iter()
+            .zip(&was.cpu_ns)
+            .map(|(after, before)| after.saturating_sub(*before))
+            .max();
         // Threads tell their CPU time at the end of a window, so it is that of whole windows.
         let whole_s = next.saturating_sub(was.from_window) as f64 * WINDOW_US as f64 / 1e6;
         Ok(Measured {
             seconds,
             whole_s,
             server_percent: sample.server_percent(&was.sample),
-            server_cpu_ns: sample.server_cpu_ns.zip(was.sample.server_cpu_ns).map(|(a, b)| a - b),
+            server_cpu_ns: sample
+                .server_cpu_ns
+                .zip(was.sample.server_cpu_ns)
+                .map(|(after, before)| after.saturating_sub(before)),
             thread_percent: spent.and_then(|spent| percent(spent, whole_s)),
             server_rss: sample.server_rss,
             window: was.window,
@@ -511,7 +529,7 @@ impl Measured {
     pub fn told(&self) -> Value {
         let windows = Spread::of(self.p99s_ms.iter().copied());
         let lags = self.window.lags.as_deref();
-        let kinds = super::kind::Kind::ALL.into_iter().filter_map(|kind| {
+        let kinds = Kind::ALL.into_iter().filter_map(|kind| {
             let calls = self.window.calls[kind as usize].as_deref()?;
             let told = json!({ "calls": calls.len(), "latency_ms": latency(Some(calls)) });
             Some((kind.as_str().to_owned(), told))

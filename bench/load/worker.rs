@@ -650,6 +650,8 @@ impl Worker {
             let _ = self.reports.send(Report::Window(self.window_index, Box::new(window)));
         }
         self.window_index = index;
+        // After what it told: who reads this has it all.
+        self.pulse.window.store(index, Ordering::Release);
     }
 }
 

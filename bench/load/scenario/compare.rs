@@ -14,7 +14,7 @@ use super::super::run::Run;
 use super::super::sample::Sample;
 use super::super::units::{Count, Span};
 use super::super::worker::Work;
-use super::{defaults, told};
+use super::{defaults_of_calls, told};
 use crate::facts::{Facts, date};
 use crate::numbers::Spread;
 
@@ -123,7 +123,7 @@ fn measure(
     own.start = None;
     own.connections = Some(Count(size));
     own.output = Some(folder.to_owned());
-    let mut run = Run::start("compare", &own, &defaults(64, "http"))
+    let mut run = Run::start("compare", &own, &defaults_of_calls(64, "http"))
         .map_err(|why| format!("{}: {why}", server.name))?;
     run.phase("open");
     let opened = run.open(run.connections)?;

@@ -18,10 +18,18 @@ use super::run::Defaults;
 const MIXED: &str = "http=40,ws=20,tcp=20,listen=10,session=10";
 
 const fn defaults(connections: u32, mix: &'static str) -> Defaults {
-    Defaults { connections, mix }
+    Defaults { connections, mix, needs_callers: false }
+}
+
+/// The same for what is about calls.
+const fn defaults_of_calls(connections: u32, mix: &'static str) -> Defaults {
+    Defaults { needs_callers: true, ..defaults(connections, mix) }
 }
 
 /// A number that may not have been measured.
 fn told(value: Option<f64>, unit: &str) -> String {
     value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.2}{unit}"))
 }
+
+#[cfg(test)]
+mod tests;

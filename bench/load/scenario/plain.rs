@@ -12,7 +12,7 @@ use super::super::run::{Measured, Run, latency};
 use super::super::say::{CallShape, LEGACY, Say};
 use super::super::units::Span;
 use super::super::worker::Work;
-use super::{MIXED, defaults, told};
+use super::{MIXED, defaults, defaults_of_calls, told};
 
 /// `ramp`: how fast connections arrive.
 pub fn ramp(args: &RampArgs) -> Result<bool, String> {
@@ -195,7 +195,7 @@ pub(super) fn publisher(run: &Run) -> Result<Blocking, String> {
 }
 
 pub(super) fn rate_with(options: &Options, warmup: Duration) -> Result<bool, String> {
-    let mut run = Run::start("rate", options, &defaults(1000, "http"))?;
+    let mut run = Run::start("rate", options, &defaults_of_calls(1000, "http"))?;
     run.phase("open");
     let opened = run.open(run.connections)?;
     let per_s = options.rate.map_or(1000.0, |rate| rate.0 as f64);
@@ -219,7 +219,7 @@ pub(super) fn rate_with(options: &Options, warmup: Duration) -> Result<bool, Str
 }
 
 pub(super) fn saturate_with(options: &Options, warmup: Duration) -> Result<bool, String> {
-    let mut run = Run::start("saturate", options, &defaults(64, "http"))?;
+    let mut run = Run::start("saturate", options, &defaults_of_calls(64, "http"))?;
     run.phase("open");
     let opened = run.open(run.connections)?;
     run.phase("warm up");

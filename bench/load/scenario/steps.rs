@@ -9,7 +9,7 @@ use super::super::outcome::{Judge, limits_of_generator};
 use super::super::record::{Step, quantile_ms};
 use super::super::run::{Run, latency};
 use super::super::worker::Work;
-use super::{MIXED, defaults, told};
+use super::{MIXED, defaults, defaults_of_calls, told};
 
 /// Calls per second at each step of a ladder, and no more than this part of the connections.
 const LADDER_RATE: f64 = 5000.0;
@@ -78,7 +78,7 @@ pub(super) fn churn_with(options: &Options) -> Result<bool, String> {
             "a storm without calls shows what the kernel accepts, not the server".to_owned()
         );
     }
-    let mut run = Run::start("churn", options, &defaults(200, "http"))?;
+    let mut run = Run::start("churn", options, &defaults_of_calls(200, "http"))?;
     run.phase("churn");
     run.crew.work(Work::Churn);
     let from = run.crew.totals();
