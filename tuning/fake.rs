@@ -10,7 +10,7 @@ use crate::root::Root;
 pub struct FakeHost(PathBuf);
 
 impl FakeHost {
-    /// A container that shows nothing.
+    /// Shows nothing.
     pub fn empty() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -73,6 +73,22 @@ impl FakeHost {
             ("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "schedutil"),
             ("sys/devices/system/node/online", "0-1"),
             ("sys/devices/system/node/node0/cpulist", "0-3"),
+        ]);
+        host
+    }
+
+    /// A container: a network namespace and a control group of its own, and nothing of the host.
+    pub fn container() -> Self {
+        let host = Self::empty();
+        host.limits("1048576", "8388608");
+        host.write_all(&[
+            ("proc/meminfo", "MemTotal:       16000000 kB\nMemAvailable:   12000000 kB"),
+            ("proc/self/cgroup", "0::/"),
+            ("sys/fs/cgroup/memory.max", "536870912"),
+            ("sys/fs/cgroup/memory.current", "104857600"),
+            ("proc/sys/net/core/somaxconn", "4096"),
+            ("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999"),
+            ("sys/devices/system/cpu/online", "0-7"),
         ]);
         host
     }

@@ -27,10 +27,13 @@ impl Severity {
     }
 }
 
+/// The kernel's largest signed number, and all above it: "unlimited".
+const UNLIMITED: u64 = i64::MAX as u64;
+
 /// What is needed, or what there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// A count; `u64::MAX` is "unlimited".
+    /// A count.
     Count(u64),
     /// An amount of memory.
     Bytes(u64),
@@ -43,7 +46,7 @@ impl fmt::Display for Value {
         const KIB: u64 = 1 << 10;
         const MIB: u64 = 1 << 20;
         match self {
-            Value::Count(u64::MAX) | Value::Bytes(u64::MAX) => out.pad("unlimited"),
+            Value::Count(UNLIMITED..) | Value::Bytes(UNLIMITED..) => out.pad("unlimited"),
             Value::Count(count) => out.pad(&count.to_string()),
             Value::Bytes(bytes) if *bytes % KIB != 0 && *bytes < 10 * KIB => {
                 out.pad(&format!("{bytes} B"))
@@ -59,7 +62,7 @@ impl fmt::Display for Value {
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
-            Value::Count(u64::MAX) | Value::Bytes(u64::MAX) => to.serialize_str("unlimited"),
+            Value::Count(UNLIMITED..) | Value::Bytes(UNLIMITED..) => to.serialize_str("unlimited"),
             Value::Count(number) | Value::Bytes(number) => to.serialize_u64(*number),
             Value::Text(text) => to.serialize_str(text),
         }
@@ -157,7 +160,7 @@ pub struct Finding {
     pub id: &'static str,
     /// What is needed.
     pub required: Value,
-    /// What there is; `None`: this host has no such limit.
+    /// What there is; `None`: this host has no such limit, or does not show it.
     pub actual: Option<Value>,
     /// What goes wrong without it, in one sentence.
     pub why: &'static str,
@@ -171,9 +174,13 @@ impl Finding {
         self.gap.as_ref().map(|gap| gap.severity)
     }
 
-    /// The word in tables: `ok`, or how bad it is.
+    /// The word in tables: `ok`, how bad it is, or `absent`.
     pub fn state(&self) -> &'static str {
-        self.severity().map_or("ok", Severity::as_str)
+        match (self.severity(), &self.actual) {
+            (Some(severity), _) => severity.as_str(),
+            (None, Some(_)) => "ok",
+            (None, None) => "absent",
+        }
     }
 }
 
@@ -181,7 +188,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.actual {
             Some(actual) => write!(out, "{} is {actual}, {} wanted", self.id, self.required)?,
-            None => write!(out, "{}: this host has no such limit", self.id)?,
+            None => write!(out, "{}: this host shows no such limit", self.id)?,
         }
         match &self.gap {
             Some(gap) => write!(out, ": {} Fix: {}", self.why, gap.fix.line()),

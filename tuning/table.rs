@@ -42,18 +42,26 @@ pub fn render_table(report: &Report) -> String {
 
 fn summary(report: &Report) -> String {
     let demand = &report.demand;
+    let mut out = String::from("\n");
     let gaps = report.gaps().len();
-    let fit = match (report.is_fit(), gaps) {
-        (true, 0) => "This host is fit for".to_owned(),
-        (true, gaps) => format!("With advice on {gaps}, this host is fit for"),
-        (false, 0) => {
-            "Not everything could be read, so perhaps this host is not fit for".to_owned()
-        }
-        (false, gaps) => format!("Settings to look at: {gaps}. This host is not yet fit for"),
+    if gaps != 0 {
+        let _ = write!(out, "To look at: {gaps}. ");
+    }
+    let absent = report.absent();
+    if absent != 0 {
+        let _ = write!(out, "Not there, or not shown: {absent}. ");
+    }
+    let verdict = if absent == report.findings.len() {
+        "Nothing can be said (is /proc mounted?) about"
+    } else if report.is_fit() {
+        "This host is fit for"
+    } else {
+        "This host is not yet fit for"
     };
     let (connections, rings) = (demand.connections, demand.rings);
     let s = if rings == 1 { "" } else { "s" };
-    format!("\n{fit} {connections} connections on {rings} shard{s}.\n")
+    let _ = writeln!(out, "{verdict} {connections} connections on {rings} shard{s}.");
+    out
 }
 
 /// What `tune apply` did, each with the line that undoes it.

@@ -27,10 +27,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the host carries what was asked for; advice does not count.
+    /// Whether the host carries what was asked for, as far as it shows; advice does not count. A host that
+    /// shows nothing at all is not fit.
     pub fn is_fit(&self) -> bool {
         let gap = |finding: &Finding| Some(Severity::Warning) <= finding.severity();
-        self.errors.is_empty() && !self.findings.iter().any(gap)
+        self.errors.is_empty()
+            && !self.findings.iter().any(gap)
+            && self.absent() < self.findings.len()
+    }
+
+    /// How many limits this host does not have, or does not show.
+    pub fn absent(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.actual.is_none()).count()
     }
 
     /// What is missing, worst first.
