@@ -302,16 +302,8 @@ impl Tool {
             };
             serde_json::to_vec(&wire).unwrap_or_default()
         });
-        Ok(ServedTool(Arc::new(Compiled {
-            name: self.name,
-            requires,
-            task,
-            header_params,
-            input,
-            output,
-            handler,
-            json,
-        })))
+        let compiled = Compiled { requires, task, header_params, input, output, handler, json };
+        Ok(ServedTool { compiled: Arc::new(compiled), name: self.name.into() })
     }
 }
 
@@ -341,10 +333,13 @@ fn parse<A: DeserializeOwned>(call: &mut Call) -> Result<A, Step> {
 pub struct NoArguments {}
 
 /// A tool as it is served: checked, compiled, its list entries serialised.
-pub struct ServedTool(Arc<Compiled>);
+pub struct ServedTool {
+    compiled: Arc<Compiled>,
+    /// Goes into every call; a copy of this shard's own, like everything that is counted per call.
+    name: Arc<str>,
+}
 
 struct Compiled {
-    name: String,
     requires: ClientCapabilities,
     task: Option<TaskHints>,
     header_params: Vec<HeaderParam>,
@@ -357,31 +352,36 @@ struct Compiled {
 impl ServedTool {
     /// The same tool with a reference count of its own (see [`crate::Snapshot::for_shard`]).
     pub(crate) fn for_shard(&self) -> ServedTool {
-        ServedTool(Arc::clone(&self.0))
+        ServedTool { compiled: Arc::clone(&self.compiled), name: Arc::from(&*self.name) }
     }
 
     pub(crate) fn json(&self) -> &[Vec<u8>; Version::COUNT] {
-        &self.0.json
+        &self.compiled.json
     }
 
     /// The name it is called by.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.name
+    }
+
+    /// The same, to be held by a call.
+    pub fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
     }
 
     /// What a client must be able to do before this tool can be called at all.
     pub fn requires(&self) -> &ClientCapabilities {
-        &self.0.requires
+        &self.compiled.requires
     }
 
     /// How its calls become tasks; `None`: they do not.
     pub fn task(&self) -> Option<&TaskHints> {
-        self.0.task.as_ref()
+        self.compiled.task.as_ref()
     }
 
     /// Arguments that modern clients mirror as headers; most tools have none.
     pub fn header_params(&self) -> &[HeaderParam] {
-        &self.0.header_params
+        &self.compiled.header_params
     }
 
     /// Runs one round: arguments are held to the schema, a panic is caught, a result is checked.
@@ -398,16 +398,16 @@ impl ServedTool {
                 "params.arguments must be an object",
             ));
         }
-        if let Err(violation) = self.0.input.check(&call.arguments) {
+        if let Err(violation) = self.compiled.input.check(&call.arguments) {
             return failed(format_args!("Invalid arguments: {violation}")).into_step();
         }
-        let step = guard(|| (self.0.handler)(call));
+        let step = guard(|| (self.compiled.handler)(call));
         self.check(step)
     }
 
     /// Holds a successful result to the output schema (also to be used on a deferred answer).
     pub fn check(&self, step: Step) -> Step {
-        match (&step, &self.0.output) {
+        match (&step, &self.compiled.output) {
             (Step::Done(Outcome::Tool(result)), Some(schema)) if !conforms(schema, result) => {
                 internal_error()
             }

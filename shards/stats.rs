@@ -73,7 +73,7 @@ impl OutcomeKind {
 }
 
 /// The counters of one shard.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Counters {
     /// Open connections by transport.
     pub connections_active: [u64; 4],
@@ -107,29 +107,6 @@ pub struct Counters {
     pub latency_us: BTreeMap<&'static str, Histogram<u64>>,
     /// The same for `tools/call`, by tool name (only names of the catalog).
     pub tool_latency_us: BTreeMap<String, Histogram<u64>>,
-}
-
-impl Default for Counters {
-    fn default() -> Self {
-        Self {
-            connections_active: [0; 4],
-            connections_total: [0; 4],
-            messages_in: 0,
-            messages_out: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            requests: BTreeMap::new(),
-            errors: BTreeMap::new(),
-            sessions_active: 0,
-            sessions_total: 0,
-            streams_active: 0,
-            calls_active: 0,
-            notifications_out: 0,
-            forwards_out: 0,
-            latency_us: BTreeMap::new(),
-            tool_latency_us: BTreeMap::new(),
-        }
-    }
 }
 
 impl Counters {

@@ -9,7 +9,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use erlmcp_catalog::{Call, CallEvent, Found, NeedInput, Outcome, ServedPrompt, ServedTool, Step};
+use erlmcp_catalog::{
+    Call, CallEvent, Found, NeedInput, Outcome, ServedPrompt, ServedTool, Step, TraceContext,
+};
 use erlmcp_protocol::jsonrpc;
 use erlmcp_protocol::mcp::{self, InputRequest, InputResponses, RpcError, Version, codes};
 use erlmcp_protocol::sse;
@@ -67,7 +69,7 @@ pub struct Invocation<'m> {
     /// What.
     pub target: Target,
     /// The name or URI, as the client wrote it.
-    pub name: String,
+    pub name: Arc<str>,
     /// Arguments; a resource has its own.
     pub arguments: Value,
     /// Responses of the last round.
@@ -76,6 +78,8 @@ pub struct Invocation<'m> {
     pub state: Option<Value>,
     /// Rounds so far.
     pub rounds: u32,
+    /// The trace the request is part of.
+    pub trace: Option<Box<TraceContext>>,
     /// The arguments once more, should they be needed again: a legacy handler is called again with them, a
     /// modern caller's state is bound to them. As text, which costs a call that needs neither nothing.
     pub again: &'m str,
@@ -102,8 +106,9 @@ pub struct CallRecord {
     log_level: Option<mcp::LogLevel>,
     started_us: u64,
     target: Target,
-    name: String,
+    name: Arc<str>,
     again: Box<str>,
+    trace: Option<Box<TraceContext>>,
     rounds: u32,
     round: Option<Round>,
     last_progress: Option<f64>,
@@ -148,7 +153,8 @@ impl Engine {
             return self.answer_error(net, caller, 503, &error);
         }
         let key = self.calls.next_key();
-        let Invocation { target, name, arguments, responses, state, rounds, again } = invocation;
+        let Invocation { target, name, arguments, responses, state, rounds, trace, again } =
+            invocation;
         let mut call = Call::new(
             self.context.clone(),
             key.to_u64(),
@@ -157,7 +163,8 @@ impl Engine {
             caller.version,
             caller.client,
         )
-        .resumed(responses, state);
+        .resumed(responses, state)
+        .traced(trace.clone());
         let step = target.run(&mut call);
         let events = std::mem::take(&mut call.events);
         if events.is_empty() {
@@ -165,7 +172,7 @@ impl Engine {
                 Step::Done(outcome) => return self.answer_outcome(net, caller, outcome, &target),
                 Step::Error(error) => return self.answer_error(net, caller, 200, error),
                 Step::NeedInput(need) if caller.version.is_modern() => {
-                    return self.answer_need_input(net, caller, need, rounds, &name, &again);
+                    return self.answer_need_input(net, caller, need, rounds, &name, again);
                 }
                 Step::NeedInput(_) | Step::Later => {}
             }
@@ -186,6 +193,7 @@ impl Engine {
             target,
             name,
             again: again.into(),
+            trace,
             rounds,
             round: None,
             last_progress: None,
@@ -221,7 +229,7 @@ impl Engine {
 
     /// Takes what deferred calls have said since the last look.
     pub(super) fn drain_answers<N: Net>(&mut self, net: &mut N) {
-        for _ in 0..self.answers.len() {
+        for _ in 0..self.answers.waiting() {
             let Some(mail) = self.answers.next() else { return };
             let key = Key::from_u64(mail.ticket);
             let event = match (mail.event, self.calls.get(key)) {
@@ -676,13 +684,14 @@ impl Engine {
             record.version,
             record.client,
         )
-        .resumed(responses, state);
+        .resumed(responses, state)
+        .traced(record.trace.clone());
         let target = record.target.clone();
         let step = target.run(&mut call);
-        if let Some(flag) = self.answers.take_flag(key) {
-            if let Some(record) = self.calls.get_mut(key) {
-                record.cancelled = Some(flag);
-            }
+        if let Some(flag) = self.answers.take_flag(key)
+            && let Some(record) = self.calls.get_mut(key)
+        {
+            record.cancelled = Some(flag);
         }
         let events = std::mem::take(&mut call.events);
         self.after_step(net, key, events, step);

@@ -78,14 +78,14 @@ impl Engine {
         body: &[u8],
     ) {
         let params = params.unwrap_or_else(no_params);
-        if let Message::Request { id, method, .. } = message {
-            if Method::parse(method) == Method::Initialize {
-                if !head.mcp_session_id.is_absent() {
-                    let refusal = Refusal::bad_request(errors::already_initialized());
-                    return self.refuse(net, place, Some(id.raw()), &refusal);
-                }
-                return self.initialize_http(net, place, takes, id.raw(), &params);
+        if let Message::Request { id, method, .. } = message
+            && Method::parse(method) == Method::Initialize
+        {
+            if !head.mcp_session_id.is_absent() {
+                let refusal = Refusal::bad_request(errors::already_initialized());
+                return self.refuse(net, place, Some(id.raw()), &refusal);
             }
+            return self.initialize_http(net, place, takes, id.raw(), &params);
         }
         let id = match message {
             Message::Request { id, .. } => Some(id.raw()),

@@ -180,9 +180,8 @@ impl Engine {
             None => {}
             Some(Waiter::Call(key)) => self.caller_gone(net, key, place),
             Some(Waiter::Listen(key)) => {
-                if self.listens.remove(key).is_some() {
-                    out::stream_gone(net);
-                }
+                self.listens.remove(key);
+                out::stream_gone(net);
             }
             Some(Waiter::Stream(session)) => self.stream_gone(net, session, place),
             Some(Waiter::Sse(session)) => {
