@@ -243,6 +243,11 @@ impl Call {
         Reply::new(Arc::clone(self.open_sink()), Some(kind))
     }
 
+    /// Whether a reply was taken: something may be said about this call from elsewhere.
+    pub fn is_deferred(&self) -> bool {
+        self.sink.is_some()
+    }
+
     /// Takes the call out of the shard's hands, so that it can move to another thread. What it emits from
     /// then on goes to the caller at once. Only meaningful together with [`Call::defer`].
     pub fn detach(&mut self) -> Call {

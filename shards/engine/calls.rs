@@ -168,6 +168,9 @@ impl Engine {
         let step = target.run(&mut call);
         let events = std::mem::take(&mut call.events);
         if events.is_empty() {
+            if call.is_deferred() && !matches!(step, Step::Later) {
+                self.retire_ticket(key);
+            }
             match &step {
                 Step::Done(outcome) => return self.answer_outcome(net, caller, outcome, &target),
                 Step::Error(error) => return self.answer_error(net, caller, 200, error),
@@ -204,6 +207,15 @@ impl Engine {
         self.adopt_call(key, caller);
         net.timer(commit_at, TimerKey::Call(key.slot, key.generation));
         self.after_step(net, key, events, step);
+    }
+
+    /// A handler took a reply and answered without it. What is said through that reply must not reach the
+    /// call that would have been next to get this ticket.
+    fn retire_ticket(&mut self, key: Key) {
+        if let Some(flag) = self.answers.take_flag(key) {
+            flag.store(true, Ordering::Relaxed);
+        }
+        self.calls.skip_key();
     }
 
     /// Registers a call with whoever can end it.
@@ -330,6 +342,10 @@ impl Engine {
                 }
                 out::end(net, me, place, b"");
             }
+            // Nobody is attached; who comes back for it must not wait for ever.
+            CallOut::Request { place: None, stream: Some(number) } => {
+                self.finish_stream(net, record.session, number);
+            }
             CallOut::Batch(batch) => self.batch_done(net, batch, b""),
             _ => {}
         }
@@ -341,18 +357,10 @@ impl Engine {
         let Some(record) = self.calls.get_mut(key) else { return };
         match &mut record.out {
             // Digest c.9: modern, leaving is cancelling.
-            CallOut::Modern { open, .. } => {
-                if *open {
-                    out::stream_gone(net);
-                }
-                self.cancel_call(net, key);
-            }
+            CallOut::Modern { .. } => self.cancel_call(net, key),
             // Legacy: it is not; the answer waits in the stream's ring, if the client knows one.
-            CallOut::Request { place: attached, stream } => {
+            CallOut::Request { place: attached, .. } => {
                 *attached = None;
-                if stream.is_some() {
-                    out::stream_gone(net);
-                }
                 if let Some(session) = record.session.and_then(|s| self.sessions.get_mut(s)) {
                     session.streams().handle_gone(place);
                 }

@@ -80,8 +80,9 @@ impl Engine {
 
     /// Tells this shard's subscribers.
     pub(super) fn announced<N: Net>(&mut self, net: &mut N, announcement: &Announcement) {
-        if let Some(snapshot) = &announcement.snapshot {
-            self.snapshot = snapshot.for_shard();
+        // News may overtake each other; what is served now is what counts.
+        if announcement.snapshot.is_some() {
+            self.snapshot = self.context.catalog.snapshot().for_shard();
         }
         for change in announcement.changes.iter() {
             self.fan_out(net, change);

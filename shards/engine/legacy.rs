@@ -281,7 +281,8 @@ impl Engine {
             started_us: net.micros(),
         };
         let in_flight = |call: &Key| self.calls.get(*call).is_some_and(|call| call.id() == id);
-        if session.calls.iter().any(in_flight) {
+        let on_pipe = matches!(out, CallOut::Pipe(conn) if self.pipe_has_id(conn, id));
+        if on_pipe || session.calls.iter().any(in_flight) {
             let error = errors::invalid_request("This id is in flight already");
             return self.answer_error(net, &caller, 400, &error);
         }
@@ -387,20 +388,22 @@ impl Engine {
                 self.client_answered(net, key, id.raw(), answer);
             }
             Message::Notification { method, .. } => {
-                if ClientNotification::parse(method) == ClientNotification::Cancelled {
-                    let id = params.request_id.map(|id| id.raw());
-                    let call = self.sessions.get(key).and_then(|session| {
-                        let named = |call: &&Key| {
-                            self.calls.get(**call).map(|call| call.id()) == id && id.is_some()
-                        };
-                        session.calls.iter().find(named).copied()
-                    });
-                    if let Some(call) = call {
-                        self.cancel_call(net, call);
-                    }
+                if ClientNotification::parse(method) == ClientNotification::Cancelled
+                    && let Some(id) = params.request_id
+                {
+                    self.session_cancelled(net, key, id.raw());
                 }
             }
             Message::Request { .. } | Message::Batch(_) => {}
+        }
+    }
+
+    /// Digest c.9: unknown and finished ids are ignored.
+    pub(super) fn session_cancelled<N: Net>(&mut self, net: &mut N, key: Key, id: &str) {
+        let named = |call: &&Key| self.calls.get(**call).is_some_and(|call| call.id() == id);
+        let calls = self.sessions.get(key).map(|session| session.calls.as_slice());
+        if let Some(call) = calls.unwrap_or_default().iter().find(named).copied() {
+            self.cancel_call(net, call);
         }
     }
 
@@ -432,7 +435,6 @@ impl Engine {
             let headers = Headers { content_type: Some(JSON), ..headers };
             net.respond(place.exchange, 200, headers, &text);
         } else {
-            net.counters().streams_active += 1;
             net.stream_open(place.exchange, headers, b"");
             out::end(net, self.seat.shard, place, &out::event(&text, None));
         }
@@ -645,7 +647,12 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(id) = last_event_id {
             match session.streams().resume(id, place, now, &bounds) {
-                Resume::Replay { events, number, finished } => {
+                Resume::Replay { events, number, finished, replaced } => {
+                    // A client that comes back has left, even if we have not heard of it yet.
+                    if let Some(old) = replaced {
+                        self.waiters.remove(&old);
+                        out::end(net, self.seat.shard, old, b"");
+                    }
                     return self.replay(net, key, place, number, &events, finished);
                 }
                 // What was missed on the standalone stream is gone; what comes is still worth having.
@@ -704,7 +711,6 @@ impl Engine {
 
     /// A stream of a session has gone with its client; the session lives on.
     pub(super) fn stream_gone<N: Net>(&mut self, net: &mut N, key: Key, place: Place) {
-        out::stream_gone(net);
         let now = net.now();
         if let Some(session) = self.sessions.get_mut(key) {
             session.streams().handle_gone(place);
@@ -758,14 +764,17 @@ impl Engine {
         head: &Head<'_>,
         body: &[u8],
     ) {
-        if self.refuse_while_draining(net, to) {
-            return;
-        }
         let place = self.here(to);
         if !is_json(&head.content_type) {
             net.counters().error("content_type");
             let error = errors::invalid_request("Content-Type must be application/json");
             return self.refuse(net, place, None, &Refusal::new(415, error));
+        }
+        // As on POST /mcp: what lets running calls finish still passes.
+        let asks = matches!(jsonrpc::parse(body), Ok(Message::Request { .. } | Message::Batch(_)));
+        if self.draining && asks {
+            self.refuse_while_draining(net, to);
+            return;
         }
         let Some(text) = head.query_value("sessionId") else {
             net.counters().error("session_missing");

@@ -179,15 +179,9 @@ impl Engine {
         match self.waiters.remove(&place) {
             None => {}
             Some(Waiter::Call(key)) => self.caller_gone(net, key, place),
-            Some(Waiter::Listen(key)) => {
-                self.listens.remove(key);
-                out::stream_gone(net);
-            }
+            Some(Waiter::Listen(key)) => drop(self.listens.remove(key)),
             Some(Waiter::Stream(session)) => self.stream_gone(net, session, place),
-            Some(Waiter::Sse(session)) => {
-                out::stream_gone(net);
-                self.end_session(net, session);
-            }
+            Some(Waiter::Sse(session)) => self.end_session(net, session),
             Some(Waiter::Batch(key)) => {
                 self.batches.remove(key);
             }
@@ -280,3 +274,6 @@ impl Service for Engine {
 fn commit_after(limits: &Limits) -> Millis {
     limits.stream_keepalive_ms
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,7 +155,7 @@ impl Engine {
             }
             ListenOut::Pipe(conn) => {
                 self.pipes.add_listen(conn, key);
-                net.counters().streams_active += 1;
+                net.counters().streams_active += 1; // Of HTTP streams their connection keeps count.
                 out::pipe(net, conn, &acknowledgement);
             }
         }
@@ -223,7 +223,7 @@ impl Engine {
             }
             ListenOut::Pipe(conn) => {
                 self.pipes.remove_listen(conn, key);
-                out::stream_gone(net);
+                net.counters().streams_active -= 1;
                 out::pipe(net, conn, &text);
             }
         }

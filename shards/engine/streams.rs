@@ -85,6 +85,8 @@ pub enum Resume {
         number: u32,
         /// Nothing more will come after the replay.
         finished: bool,
+        /// Where the stream was attached until now.
+        replaced: Option<Place>,
     },
     /// Not an id of ours, or evicted.
     Unknown,
@@ -235,14 +237,15 @@ impl Streams {
             stream.ring.iter().filter(|e| e.seq > seq).map(|e| (e.seq, e.data.clone())).collect();
         stream.delivered = stream.next_seq - 1;
         let finished = stream.is_finished();
+        let mut replaced = None;
         if number == STANDALONE {
             if !self.attach_get(place) {
                 return Resume::Unknown;
             }
         } else if !finished {
-            stream.place = Some(place);
+            replaced = stream.place.replace(place);
         }
-        Resume::Replay { events, number, finished }
+        Resume::Replay { events, number, finished, replaced }
     }
 
     /// The standalone GETs, which are detached.

@@ -1,0 +1,12 @@
+//! The engine's behaviour, seen from where its clients stand. See [`world::World`].
+
+mod ask;
+mod harbour;
+mod jobs;
+mod wire;
+mod world;
+
+mod era;
+mod headers;
+mod status_legacy;
+mod status_modern;
