@@ -187,11 +187,11 @@ impl Engine {
 
     /// Of the ids a client wants to hear of, those of living tasks. Ids that are not are left out.
     pub(super) fn accepted_tasks<N: Net>(&self, net: &N, ids: Box<[Box<str>]>) -> Box<[Box<str>]> {
-        let lives = |id: &Box<str>| {
+        let lives = |id: &str| {
             let at = self.open_task(net, id);
             at.is_some_and(|at| at.shard != self.seat.shard || self.tasks.find(&at).is_some())
         };
-        ids.into_iter().filter(lives).collect()
+        ids.into_iter().filter(|id| lives(id)).collect()
     }
 
     /// Asks the owners of other shards' tasks to tell us of them; who cannot be asked is left out.
@@ -209,9 +209,8 @@ impl Engine {
             }
             net.counters().error("watch_refused");
             let tasks = std::mem::take(&mut filter.tasks);
-            let elsewhere =
-                |id: &Box<str>| self.open_task(net, id).is_some_and(|at| at.shard != shard);
-            filter.tasks = tasks.into_iter().filter(elsewhere).collect();
+            let elsewhere = |id: &str| self.open_task(net, id).is_some_and(|at| at.shard != shard);
+            filter.tasks = tasks.into_iter().filter(|id| elsewhere(id)).collect();
         }
     }
 
