@@ -10,3 +10,5 @@ mod era;
 mod headers;
 mod status_legacy;
 mod status_modern;
+mod task_news;
+mod tasks;
