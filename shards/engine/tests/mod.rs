@@ -6,7 +6,10 @@ mod jobs;
 mod wire;
 mod world;
 
+mod calls;
 mod era;
 mod headers;
+mod rounds;
+mod sessions;
 mod status_legacy;
 mod status_modern;
