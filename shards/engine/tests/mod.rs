@@ -6,10 +6,14 @@ mod jobs;
 mod wire;
 mod world;
 
+mod batch;
 mod calls;
 mod era;
 mod headers;
+mod listen;
+mod pipes;
 mod rounds;
 mod sessions;
 mod status_legacy;
 mod status_modern;
+mod streams;
