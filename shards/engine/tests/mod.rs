@@ -8,12 +8,14 @@ mod world;
 
 mod batch;
 mod calls;
+mod drain;
 mod era;
 mod headers;
 mod listen;
 mod pipes;
 mod rounds;
 mod sessions;
+mod sse;
 mod status_legacy;
 mod status_modern;
 mod streams;
