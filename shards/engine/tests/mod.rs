@@ -1,6 +1,7 @@
 //! The engine's behaviour, seen from where its clients stand. See [`world::World`].
 
 mod ask;
+mod examples;
 mod harbour;
 mod jobs;
 mod wire;
@@ -13,6 +14,7 @@ mod era;
 mod headers;
 mod listen;
 mod pipes;
+mod random;
 mod rounds;
 mod sessions;
 mod sse;
