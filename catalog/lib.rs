@@ -31,7 +31,9 @@ mod uri_template;
 mod wire;
 
 pub use arguments::Arguments;
-pub use call::{Call, CallEvent, Change, Context, MakeSink, NeedInput, Outcome, ReplySink, Step};
+pub use call::{
+    Call, CallEvent, Change, Context, MakeSink, NeedInput, Outcome, ReplySink, Step, TraceContext,
+};
 pub use catalog::{Builder, Catalog, Draft};
 pub use demo::demo;
 pub use error::CatalogError;

@@ -373,6 +373,7 @@ impl<I: Io, S: Service> Shard<I, S> {
             ("parked", self.parked),
             ("late", self.conns.late()),
             ("buffers_lent", self.conns.buffers_lent() as u64),
+            ("kept_bytes", self.conns.kept_bytes() as u64),
         ];
         self.io.health(&mut ring);
         ShardSnapshot {

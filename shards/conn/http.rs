@@ -100,6 +100,14 @@ impl Conns {
         self.finish(id);
     }
 
+    /// The request that is arriving is too large for the memory that is left.
+    pub(super) fn refuse_unfinished(&mut self, id: ConnId, reason: &'static str) {
+        self.counters.error(reason);
+        let seconds = self.jitter_seconds();
+        let text = format_args!("too many large requests at once: try again in {seconds} s");
+        self.say_and_finish(id, 503, Some(seconds), text);
+    }
+
     /// The deadline of an HTTP connection passed.
     pub(super) fn handle_http_due(&mut self, id: ConnId) {
         let Some(conn) = self.get(id) else { return };
@@ -214,7 +222,6 @@ impl Conns {
         if headers.close || conn.flags.has(Flag::Http10) {
             conn.flags.set(Flag::CloseAfter);
         }
-        self.counters.streams_active += 1;
         self.write_with_head(to.conn, 200, headers, write_stream_head);
         self.push_events(to.conn, first);
         self.set_due(to.conn, self.now.saturating_add(self.limits.stream_keepalive_ms));
@@ -244,7 +251,6 @@ impl Conns {
         if !conn.flags.has(Flag::Http10) {
             write_last_chunk(self.outbox(to.conn));
         }
-        self.counters.streams_active -= 1;
         self.end_exchange(to.conn);
     }
 

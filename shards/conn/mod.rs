@@ -48,6 +48,8 @@ pub(crate) const LINGER_MS: Millis = 2_000;
 pub(crate) const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// Pings a WebSocket may leave unanswered.
 pub(crate) const UNANSWERED_PINGS_MAX: u8 = 2;
+/// Largest messages (`message_bytes_max`) that may be unfinished on one shard at once, by their bytes.
+pub(crate) const UNFINISHED_MESSAGES_MAX: usize = 16;
 /// The slowest a reader may take a big answer, bytes per millisecond, on top of `send_stall_ms`.
 pub(crate) const SEND_BYTES_PER_MS_MIN: u64 = 64;
 /// Bits of a generation that travel in the ring.
@@ -63,6 +65,8 @@ pub(crate) enum Due {
     /// Arm this listener again.
     Accept(u8),
 }
+
+const _: () = assert!(size_of::<Due>() <= 16, "one reminder waits per idle connection");
 
 /// What the service must be told, after the call that caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +108,8 @@ pub(crate) struct Conns {
     occupied: u32,
     /// Occupied slots from which on new connections are refused.
     refuse_at: u32,
+    /// Bytes of unfinished messages, all connections together.
+    kept_bytes: usize,
     is_draining: bool,
     /// Completions for generations long gone.
     late: u64,
@@ -143,6 +149,7 @@ impl Conns {
             counters: Counters::default(),
             occupied: 0,
             refuse_at,
+            kept_bytes: 0,
             is_draining: false,
             late: 0,
         }
@@ -316,16 +323,13 @@ impl Conns {
         let Some(conn) = self.get_mut(id) else { return };
         let exchange = Exchange { conn: id, seq: conn.seq };
         let was_pending = conn.flags.has(Flag::Pending);
-        let was_streaming = conn.flags.has(Flag::Streaming);
         let was_pipe = conn.flags.has(Flag::Piped);
         for flag in [Flag::Pending, Flag::Streaming, Flag::Piped] {
             conn.flags.clear(flag);
         }
         if let Some(lazy) = conn.lazy.take() {
+            self.kept_bytes -= lazy.kept_bytes();
             self.pool.give(lazy.input);
-        }
-        if was_streaming {
-            self.counters.streams_active -= 1;
         }
         if was_pending {
             self.notices.push_back(Notice::Gone(exchange));
@@ -413,6 +417,11 @@ impl Conns {
     /// Whether some connection has input that need not wait for the kernel.
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// Bytes of unfinished messages, all connections together.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// Completions that came too late.

@@ -9,7 +9,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use erlmcp_catalog::{Call, CallEvent, Found, NeedInput, Outcome, ServedPrompt, ServedTool, Step};
+use erlmcp_catalog::{
+    Call, CallEvent, Found, NeedInput, Outcome, ServedPrompt, ServedTool, Step, TraceContext,
+};
 use erlmcp_protocol::jsonrpc;
 use erlmcp_protocol::mcp::{self, InputRequest, InputResponses, RpcError, Version, codes};
 use erlmcp_protocol::sse;
@@ -76,6 +78,8 @@ pub struct Invocation<'m> {
     pub state: Option<Value>,
     /// Rounds so far.
     pub rounds: u32,
+    /// The trace the request is part of.
+    pub trace: Option<Box<TraceContext>>,
     /// The arguments once more, should they be needed again: a legacy handler is called again with them, a
     /// modern caller's state is bound to them. As text, which costs a call that needs neither nothing.
     pub again: &'m str,
@@ -104,6 +108,7 @@ pub struct CallRecord {
     target: Target,
     name: Arc<str>,
     again: Box<str>,
+    trace: Option<Box<TraceContext>>,
     rounds: u32,
     round: Option<Round>,
     last_progress: Option<f64>,
@@ -148,7 +153,8 @@ impl Engine {
             return self.answer_error(net, caller, 503, &error);
         }
         let key = self.calls.next_key();
-        let Invocation { target, name, arguments, responses, state, rounds, again } = invocation;
+        let Invocation { target, name, arguments, responses, state, rounds, trace, again } =
+            invocation;
         let mut call = Call::new(
             self.context.clone(),
             key.to_u64(),
@@ -157,7 +163,8 @@ impl Engine {
             caller.version,
             caller.client,
         )
-        .resumed(responses, state);
+        .resumed(responses, state)
+        .traced(trace.clone());
         let step = target.run(&mut call);
         let events = std::mem::take(&mut call.events);
         if events.is_empty() {
@@ -189,6 +196,7 @@ impl Engine {
             target,
             name,
             again: again.into(),
+            trace,
             rounds,
             round: None,
             last_progress: None,
@@ -684,7 +692,8 @@ impl Engine {
             record.version,
             record.client,
         )
-        .resumed(responses, state);
+        .resumed(responses, state)
+        .traced(record.trace.clone());
         let target = record.target.clone();
         let step = target.run(&mut call);
         if let Some(flag) = self.answers.take_flag(key)

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use erlmcp_catalog::ListKind;
+use erlmcp_catalog::{ListKind, TraceContext};
 use erlmcp_protocol::jsonrpc::Raw;
 use erlmcp_protocol::mcp::{
     self, CacheScope, HeaderField, InputResponses, Key as ParamKey, Method, Params, RpcError,
@@ -199,6 +199,7 @@ impl Engine {
             responses: InputResponses::new(),
             state: None,
             rounds: 0,
+            trace: trace_context(params),
             again,
         };
         // Digest c.11: only the modern era retries with responses; older peers' stray members are ignored.
@@ -301,6 +302,20 @@ pub fn purpose(method: Method, name: &str, arguments: &str) -> Vec<u8> {
         purpose.extend_from_slice(part.as_bytes());
     }
     purpose
+}
+
+/// Kept for the handler (digest b.3); most requests have none, and pay nothing.
+fn trace_context(params: &Params<'_>) -> Option<Box<TraceContext>> {
+    let mcp::Meta { traceparent, tracestate, baggage, .. } = &params.meta;
+    if traceparent.is_none() && tracestate.is_none() && baggage.is_none() {
+        return None;
+    }
+    let owned = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().map(str::to_owned);
+    Some(Box::new(TraceContext {
+        traceparent: owned(traceparent),
+        tracestate: owned(tracestate),
+        baggage: owned(baggage),
+    }))
 }
 
 fn arguments(params: &Params<'_>) -> Result<Value, RpcError> {
