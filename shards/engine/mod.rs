@@ -187,9 +187,7 @@ impl Engine {
             }
             Some(Waiter::Away(shard)) => {
                 let mail = crate::message::Mail::Engine(EngineMail::Gone(place));
-                if !net.mail(shard, mail) {
-                    net.counters().error("mail_gone_dropped");
-                }
+                net.mail_surely(shard, mail);
             }
         }
     }

@@ -39,7 +39,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn new(seed: u64, lossy: bool) -> Self {
+    fn new(seed: u64) -> Self {
         let mut setup = Setup { shards: 3, seed, ..Setup::default() };
         setup.limits.sessions_max = 6;
         setup.limits.session_evict_after_ms = 500;
@@ -51,7 +51,6 @@ impl Crowd {
         setup.limits.client_request_timeout_ms = 3_000;
         let mut world = World::with(setup);
         world.slow_mail = true;
-        let _ = lossy;
         let (sessions, ancients, open) = (Vec::new(), Vec::new(), Vec::new());
         Self { world, sessions, ancients, open, pipes: Vec::new(), ids: 0 }
     }
@@ -113,7 +112,7 @@ impl Crowd {
 
     fn step(&mut self) {
         let (shard, id) = (self.shard(), self.id());
-        match self.draw(22) {
+        match self.draw(23) {
             0 => {
                 let version = ["2025-03-26", "2025-06-18", "2025-11-25"][self.draw(3)];
                 let hello = request(id, "initialize", hello(version, CLIENT()));
@@ -242,6 +241,11 @@ impl Crowd {
                     }
                 }
             },
+            21 => {
+                // A shard is overloaded for a while.
+                let (to, blocked) = (self.shard(), self.draw(3) == 0);
+                self.world.block_mail(shard, to, blocked);
+            }
             _ => self.world.publish("crane://7/state"),
         }
         for _ in 0..self.draw(4) {
@@ -273,6 +277,9 @@ impl Crowd {
 
     /// Every client goes, in its own way, and time passes.
     fn disperse(&mut self) {
+        for (from, to) in (0..9).map(|lane| (lane / 3, lane % 3)) {
+            self.world.block_mail(from, to, false);
+        }
         while !self.pipes.is_empty() {
             self.hang_up();
         }
@@ -297,7 +304,7 @@ impl Crowd {
 
 #[track_caller]
 fn check(seed: u64) {
-    let mut crowd = Crowd::new(seed, false);
+    let mut crowd = Crowd::new(seed);
     for step in 0..STEPS {
         crowd.step();
         let faults: Vec<&String> = crowd.world.wires.iter().flat_map(|wire| &wire.faults).collect();
@@ -307,17 +314,23 @@ fn check(seed: u64) {
     let left = crowd.world.leftovers();
     assert!(left.is_empty(), "seed {seed}: {left:?}");
     assert!(crowd.world.is_idle(), "seed {seed}");
-    for wire in &crowd.world.wires {
-        assert_eq!(wire.error_count("mail_reply_dropped"), 0, "seed {seed}");
-    }
     // Something did happen.
     let counters = crowd.world.wires.iter().map(|wire| wire.counters.messages_in).sum::<u64>();
     assert!(counters > STEPS as u64 / 4, "seed {seed}: {counters} messages");
 }
 
+/// `ERLMCP_TEST_SEEDS=first..last` looks at other histories.
+fn seeds() -> std::ops::Range<u64> {
+    let named = std::env::var("ERLMCP_TEST_SEEDS").unwrap_or_default();
+    match named.split_once("..").map(|(first, last)| (first.parse(), last.parse())) {
+        Some((Ok(first), Ok(last))) => first..last,
+        _ => 1..21,
+    }
+}
+
 #[test]
 fn whatever_clients_do_nothing_is_left_of_them() {
-    for seed in 1..=20 {
+    for seed in seeds() {
         check(seed);
     }
 }

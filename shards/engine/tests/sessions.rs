@@ -237,3 +237,42 @@ fn a_client_that_leaves_before_the_owner_has_answered_leaves_nothing() {
     session.delete(&mut world).send();
     assert_eq!(world.leftovers(), NOTHING);
 }
+
+#[test]
+fn answers_that_find_no_room_arrive_later_and_in_order() {
+    let mut world = World::new();
+    let session = world.initialize(0, "2025-11-25", json!({}));
+    let silent = session.call(&mut world, 1, "later", json!({ "key": "a" })).on(1).send();
+    let ask = session.call(&mut world, 2, "noisy", json!({ "key": "b" })).on(1);
+    let speaking = ask.meta("progressToken", json!(1)).send();
+    world.block_mail(0, 1, true);
+    world.complete("b", |reply| {
+        reply.progress(2.0, None, None);
+        reply.progress(3.0, None, None);
+        reply.done("in order");
+    });
+    world.finish("a", "late");
+    assert_eq!((world.heard(silent).status, world.heard(speaking).messages().len()), (0, 1));
+    world.block_mail(0, 1, false);
+    world.pump();
+    assert_eq!(world.heard(silent).text(), "late");
+    let heard = world.heard(speaking);
+    let steps: Vec<_> = heard.messages().iter().map(|m| m["params"]["progress"].as_f64()).collect();
+    assert_eq!(steps, [Some(1.0), Some(2.0), Some(3.0), None]);
+    assert_eq!((heard.text().as_str(), heard.open), ("in order", false));
+}
+
+#[test]
+fn a_leaving_that_finds_no_room_is_heard_of_later() {
+    let mut world = World::tuned(|limits| limits.session_idle_ms = 1000);
+    let session = world.initialize(0, "2025-11-25", json!({}));
+    let get = session.get(&mut world).on(1).send();
+    world.block_mail(1, 0, true);
+    world.leave(get);
+    world.advance(10_000);
+    world.block_mail(1, 0, false);
+    world.pump();
+    assert_eq!(session.ask(&mut world, 1, "ping", json!({})).on(1).reply().status, 200);
+    world.advance(2_000);
+    assert_eq!(world.leftovers(), NOTHING, "the session has no stream and can expire");
+}

@@ -186,7 +186,8 @@ impl World {
             }
         }
         let waiting: Vec<(u16, u16)> = {
-            let lanes = self.lanes.borrow();
+            let mut lanes = self.lanes.borrow_mut();
+            lanes.flush();
             let full = lanes.queues.iter().filter(|(_, queue)| !queue.is_empty());
             full.map(|(lane, _)| *lane).collect()
         };
