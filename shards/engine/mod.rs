@@ -11,6 +11,7 @@ mod caller;
 mod calls;
 mod fanout;
 mod gate;
+mod held;
 mod legacy;
 mod listens;
 mod methods;
@@ -32,6 +33,7 @@ use erlmcp_protocol::http::{Access, Head};
 use erlmcp_protocol::seal::{Keyring, SessionToken};
 
 pub use answers::{Answers, Wake};
+pub use held::Held;
 pub use out::{Place, ReplyOp};
 use slots::{Key, Slots};
 use streams::ReplayBounds;
