@@ -252,7 +252,8 @@ impl<I: Io, S: Service> Shard<I, S> {
                         }
                     };
                 }
-                Completion::Bell => {}
+                // A shard opens no connections of its own yet.
+                Completion::Connected { .. } | Completion::Bell => {}
             }
         }
         self.conns.tell(&mut self.service);
