@@ -84,9 +84,7 @@ impl Engine {
         let announcement = Announcement { snapshot, changes: changes.into() };
         for shard in (0..self.seat.shards).filter(|shard| *shard != self.seat.shard) {
             let mail = Mail::Engine(EngineMail::Announce(announcement.clone()));
-            if !net.mail(shard, mail) {
-                net.counters().error("announcement_dropped");
-            }
+            net.mail_surely(shard, mail);
         }
         self.announced(net, &announcement);
     }

@@ -98,6 +98,11 @@ impl Listens {
         self.slots.len()
     }
 
+    /// How many resources somebody waits for.
+    pub fn uris(&self) -> usize {
+        self.by_uri.len()
+    }
+
     /// All of them.
     pub fn keys(&self) -> Vec<Key> {
         self.slots.keys()

@@ -11,6 +11,7 @@ mod caller;
 mod calls;
 mod fanout;
 mod gate;
+mod held;
 mod legacy;
 mod listens;
 mod methods;
@@ -32,6 +33,7 @@ use erlmcp_protocol::http::{Access, Head};
 use erlmcp_protocol::seal::{Keyring, SessionToken};
 
 pub use answers::{Answers, Wake};
+pub use held::Held;
 pub use out::{Place, ReplyOp};
 use slots::{Key, Slots};
 use streams::ReplayBounds;
@@ -214,9 +216,7 @@ impl Engine {
             }
             Some(Waiter::Away(shard)) => {
                 let mail = crate::message::Mail::Engine(EngineMail::Gone(place));
-                if !net.mail(shard, mail) {
-                    net.counters().error("mail_gone_dropped");
-                }
+                net.mail_surely(shard, mail);
             }
         }
     }
