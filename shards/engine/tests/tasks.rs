@@ -413,7 +413,9 @@ fn progress_becomes_the_message_of_a_task_and_is_sent_to_nobody() {
     assert_eq!(task["statusMessage"], "halfway");
     assert_ne!(task["lastUpdatedAt"], task["createdAt"]);
     assert_eq!(yard.world.heard(sent).methods(), ["="]);
-    reply.done(text("done"));
+    assert!(reply.done(text("done")));
+    yard.world.pump();
+    assert!(yard.get(&id).get("statusMessage").is_none());
 }
 
 #[test]
