@@ -122,6 +122,18 @@ impl CallRecord {
         &self.id
     }
 
+    /// Where its answer goes.
+    #[cfg(test)]
+    pub fn out(&self) -> CallOut {
+        self.out
+    }
+
+    /// The legacy conversation it belongs to.
+    #[cfg(test)]
+    pub fn session(&self) -> Option<Key> {
+        self.session
+    }
+
     fn caller(&self) -> Caller<'_> {
         Caller {
             out: self.out,

@@ -121,13 +121,17 @@ impl Engine {
             Err(error) if id.is_some() => return self.pipe_error(net, conn, id, &error),
             Err(_) => return net.counters().error("malformed_message"),
         };
+        let route = mcp::pipe_era(&message, Some(&params), session.is_some());
         // What runs may end; new work would keep the pipe from ever being done.
-        if self.draining && id.is_some() {
+        let is_batch = route == PipeRoute::Batch;
+        let is_work =
+            matches!(route, PipeRoute::Modern | PipeRoute::Initialize | PipeRoute::Legacy);
+        if self.draining && (is_batch || is_work && id.is_some()) {
             net.counters().error("refused_draining");
             let error = RpcError::new(codes::INTERNAL_ERROR, "The server is draining");
             return self.pipe_error(net, conn, id, &error);
         }
-        match mcp::pipe_era(&message, Some(&params), session.is_some()) {
+        match route {
             PipeRoute::Modern => self.pipe_modern(net, conn, id, method, &params),
             PipeRoute::Initialize => self.pipe_initialize(net, conn, id, &params),
             PipeRoute::Ping => {

@@ -7,7 +7,7 @@ use super::ask::{Legacy, hello, modern, notification, request, response, tool};
 use super::world::{PipeId, Sent, Setup, World};
 use crate::net::PipeKind;
 
-const STEPS: usize = 1500;
+const STEPS: usize = 1000;
 const TOOLS: [&str; 14] = [
     "echo",
     "broken",
@@ -309,6 +309,8 @@ fn check(seed: u64) {
         crowd.step();
         let faults: Vec<&String> = crowd.world.wires.iter().flat_map(|wire| &wire.faults).collect();
         assert!(faults.is_empty(), "seed {seed}, step {step}: {faults:?}");
+        let loose = crowd.world.loose_ends();
+        assert!(loose.is_empty(), "seed {seed}, step {step}: {loose:?}");
     }
     crowd.disperse();
     let left = crowd.world.leftovers();
