@@ -61,6 +61,8 @@ pub enum CloseReason {
 pub enum TimerKey {
     /// A running call (slot, generation).
     Call(u32, u32),
+    /// A task whose time is over (slot, generation).
+    Task(u32, u32),
     /// A session (slot, generation).
     Session(u32, u32),
     /// Housekeeping.

@@ -187,6 +187,11 @@ impl<I: Io, S: Service> Shard<I, S> {
         self.is_over
     }
 
+    /// What is served.
+    pub fn service(&self) -> &S {
+        &self.service
+    }
+
     /// How it went.
     pub fn summary(&self) -> Summary {
         Summary { accepted: self.accepted, cut: self.conns.occupied() }
@@ -247,7 +252,8 @@ impl<I: Io, S: Service> Shard<I, S> {
                         }
                     };
                 }
-                Completion::Bell => {}
+                // A shard opens no connections of its own yet.
+                Completion::Connected { .. } | Completion::Bell => {}
             }
         }
         self.conns.tell(&mut self.service);

@@ -486,12 +486,12 @@ impl World {
         for (engine, wire) in self.engines.iter().zip(&self.wires) {
             let mut object = |what: String| loose.push(format!("shard {}: {what}", wire.shard));
             for (key, call) in engine.calls.iter() {
-                let session = call.session().map(|session| engine.sessions.get(session));
+                let session = call.caller().session.map(|session| engine.sessions.get(session));
                 if session.is_some_and(|session| session.is_none_or(|s| !s.calls.contains(&key))) {
                     object(format!("{key:?} is no call of its session"));
                 }
                 let (CallOut::Modern { place, .. } | CallOut::Request { place: Some(place), .. }) =
-                    call.out()
+                    call.caller().out
                 else {
                     continue;
                 };
