@@ -30,6 +30,8 @@ pub enum Scenario {
     Allocations(AllocationsArgs),
     /// The floor itself.
     Floor(FloorArgs),
+    /// The report of runs that were made before.
+    Report(ReportArgs),
 }
 
 /// CPU, system calls and allocations per call: our server and the floor in turns, a closed loop of calls over
@@ -134,6 +136,15 @@ pub struct FloorArgs {
     /// file with the answer, head and body; default: a built-in one
     #[argh(option, arg_name = "FILE")]
     pub answer: Option<PathBuf>,
+}
+
+/// (Re)create report.html in folders of results, from the raw files in them and from nothing else.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "report")]
+pub struct ReportArgs {
+    /// folders of results, each the folder of one run
+    #[argh(positional, arg_name = "FOLDER")]
+    pub folders: Vec<PathBuf>,
 }
 
 /// Words between commas, as one option. (A plain `Vec` would be an option given several times.)

@@ -14,6 +14,7 @@ mod hotpath;
 mod idle;
 mod numbers;
 mod process;
+mod report;
 mod request;
 mod results;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Scenario::Idle(args) => idle::run(args),
         Scenario::Allocations(args) => allocations::run(args),
         Scenario::Floor(args) => floor::run(args),
+        Scenario::Report(args) => report::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,8 +16,8 @@ mod tests;
 
 pub use scan::{DEPTH_MAX, Items, Kind, Members, Raw};
 pub use write::{
-    begin_result, end_result, write_error, write_f64, write_json_str, write_notification,
-    write_request, write_result, write_value,
+    begin_result, end_result, write_error, write_error_object, write_f64, write_json_str,
+    write_notification, write_request, write_result, write_value,
 };
 
 use scan::{NotJson, Scanner};

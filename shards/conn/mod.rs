@@ -20,6 +20,7 @@ mod random;
 mod record;
 mod settle;
 mod timers;
+mod unsent;
 mod ws;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ use self::random::Random;
 pub(crate) use self::record::NEVER;
 pub(crate) use self::record::Speaks;
 use self::record::{Conn, Flag, Lazy, Stage};
+use self::unsent::Unsent;
 use crate::config::Limits;
 use crate::io::{ConnId, Millis, RecvEnd};
 use crate::mail::Post;
@@ -98,6 +100,8 @@ pub(crate) struct Conns {
     /// Shards whose bell must be rung in this turn.
     bells: Vec<u16>,
     post: Post<Mail>,
+    /// Mail that must arrive and found no room.
+    unsent: Unsent<Mail>,
     pool: Pool,
     pub(crate) wheel: Wheel<Due>,
     random: Random,
@@ -142,6 +146,7 @@ impl Conns {
             notices: VecDeque::new(),
             bells: Vec::new(),
             post,
+            unsent: Unsent::default(),
             pool: Pool::default(),
             wheel: Wheel::new(now),
             started: std::time::Instant::now(),

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use erlmcp_catalog::{
-    Call, CallEvent, Found, NeedInput, Outcome, ServedPrompt, ServedTool, Step, TraceContext,
+    Call, CallEvent, Found, NeedInput, Outcome, ServedPrompt, ServedTool, Step, TaskSupport,
+    TraceContext,
 };
 use erlmcp_protocol::jsonrpc;
 use erlmcp_protocol::mcp::{self, InputRequest, InputResponses, RpcError, Version, codes};
@@ -24,8 +25,10 @@ use super::out::{self, Answer, Place};
 use super::sessions::Pending;
 use super::slots::Key;
 use super::streams::event_id;
-use super::{Engine, Waiter, commit_after};
+use super::task_calls::{becomes_task, hints_for};
+use super::{Engine, EngineMail, Waiter, commit_after};
 use crate::io::Millis;
+use crate::message::Mail;
 use crate::net::{Net, TimerKey};
 use crate::stats::OutcomeKind;
 
@@ -47,7 +50,7 @@ pub enum Target {
 }
 
 impl Target {
-    fn run(&self, call: &mut Call) -> Step {
+    pub(super) fn run(&self, call: &mut Call) -> Step {
         match self {
             Target::Tool(tool) => tool.run(call),
             Target::Prompt(prompt) => prompt.run(call),
@@ -95,24 +98,24 @@ struct Round {
 
 /// A call in flight.
 pub struct CallRecord {
-    out: CallOut,
-    takes: Takes,
-    id: Box<str>,
+    pub(super) out: CallOut,
+    pub(super) takes: Takes,
+    pub(super) id: Box<str>,
     method: mcp::Method,
-    version: Version,
-    client: mcp::ClientCapabilities,
+    pub(super) version: Version,
+    pub(super) client: mcp::ClientCapabilities,
     session: Option<Key>,
-    progress_token: Option<Box<str>>,
-    log_level: Option<mcp::LogLevel>,
+    pub(super) progress_token: Option<Box<str>>,
+    pub(super) log_level: Option<mcp::LogLevel>,
     started_us: u64,
-    target: Target,
-    name: Arc<str>,
-    again: Box<str>,
-    trace: Option<Box<TraceContext>>,
-    rounds: u32,
+    pub(super) target: Target,
+    pub(super) name: Arc<str>,
+    pub(super) again: Box<str>,
+    pub(super) trace: Option<Box<TraceContext>>,
+    pub(super) rounds: u32,
     round: Option<Round>,
     last_progress: Option<f64>,
-    cancelled: Option<Arc<AtomicBool>>,
+    pub(super) cancelled: Option<Arc<AtomicBool>>,
     commit_at: Millis,
 }
 
@@ -122,7 +125,7 @@ impl CallRecord {
         &self.id
     }
 
-    fn caller(&self) -> Caller<'_> {
+    pub(super) fn caller(&self) -> Caller<'_> {
         Caller {
             out: self.out,
             takes: self.takes,
@@ -155,6 +158,12 @@ impl Engine {
         let key = self.calls.next_key();
         let Invocation { target, name, arguments, responses, state, rounds, trace, again } =
             invocation;
+        let hints = hints_for(caller, &target);
+        let must = hints.is_some_and(|hints| hints.support == TaskSupport::Required);
+        if must && !self.has_room_for_task(net, again) {
+            let error = RpcError::new(codes::INTERNAL_ERROR, "Too many tasks; retry later");
+            return self.answer_error(net, caller, 503, &error);
+        }
         let mut call = Call::new(
             self.context.clone(),
             key.to_u64(),
@@ -167,7 +176,11 @@ impl Engine {
         .traced(trace.clone());
         let step = target.run(&mut call);
         let events = std::mem::take(&mut call.events);
-        if events.is_empty() {
+        // A tool that may do without a task does, if there is no room for one.
+        let hints = hints.filter(|hints| {
+            becomes_task(hints, &step) && (must || self.has_room_for_task(net, again))
+        });
+        if events.is_empty() && hints.is_none() {
             if call.is_deferred() && !matches!(step, Step::Later) {
                 self.retire_ticket(key);
             }
@@ -182,7 +195,7 @@ impl Engine {
         }
         let commit_at = net.now() + commit_after(&self.config.limits);
         let cancelled = self.answers.take_flag(key);
-        self.calls.insert(CallRecord {
+        let record = CallRecord {
             out: caller.out,
             takes: caller.takes,
             id: caller.id.into(),
@@ -202,7 +215,11 @@ impl Engine {
             last_progress: None,
             cancelled,
             commit_at,
-        });
+        };
+        if let Some(hints) = hints {
+            return self.begin_task(net, caller, hints, record, events, step);
+        }
+        self.calls.insert(record);
         net.counters().calls_active += 1;
         self.adopt_call(key, caller);
         net.timer(commit_at, TimerKey::Call(key.slot, key.generation));
@@ -228,11 +245,21 @@ impl Engine {
                 self.waiters.insert(place, Waiter::Call(key));
             }
             CallOut::Pipe(conn) => self.pipes.add_call(conn, key),
-            CallOut::Request { place: None, .. } | CallOut::Session | CallOut::Batch(_) => {}
+            CallOut::Request { place: None, .. }
+            | CallOut::Session
+            | CallOut::Batch(_)
+            | CallOut::Task(_)
+            | CallOut::Away(_) => {}
         }
     }
 
-    fn after_step<N: Net>(&mut self, net: &mut N, key: Key, events: Vec<CallEvent>, step: Step) {
+    pub(super) fn after_step<N: Net>(
+        &mut self,
+        net: &mut N,
+        key: Key,
+        events: Vec<CallEvent>,
+        step: Step,
+    ) {
         for event in events {
             self.handle_call_event(net, key, event);
         }
@@ -268,6 +295,9 @@ impl Engine {
     }
 
     fn handle_step<N: Net>(&mut self, net: &mut N, key: Key, step: Step) {
+        if let Some(&CallRecord { out: CallOut::Task(task), .. }) = self.calls.get(key) {
+            return self.task_step(net, key, task, step);
+        }
         match step {
             Step::Later => {}
             Step::NeedInput(need) => {
@@ -294,7 +324,7 @@ impl Engine {
     }
 
     /// Takes a call out of the table and of every list it is in.
-    fn take_call<N: Net>(&mut self, net: &mut N, key: Key) -> Option<CallRecord> {
+    pub(super) fn take_call<N: Net>(&mut self, net: &mut N, key: Key) -> Option<CallRecord> {
         let record = self.calls.remove(key)?;
         net.counters().calls_active -= 1;
         if let Some(session) = record.session.and_then(|session| self.sessions.get_mut(session)) {
@@ -306,7 +336,11 @@ impl Engine {
                 self.waiters.remove(&place);
             }
             CallOut::Pipe(conn) => self.pipes.remove_call(conn, key),
-            CallOut::Request { place: None, .. } | CallOut::Session | CallOut::Batch(_) => {}
+            CallOut::Request { place: None, .. }
+            | CallOut::Session
+            | CallOut::Batch(_)
+            | CallOut::Task(_)
+            | CallOut::Away(_) => {}
         }
         if let Some(flag) = record.cancelled.clone().or_else(|| self.answers.take_flag(key)) {
             flag.store(true, Ordering::Relaxed);
@@ -428,7 +462,7 @@ impl Engine {
             }
             CallOut::Request { place: None, .. } => false,
             CallOut::Session | CallOut::Pipe(_) => true,
-            CallOut::Batch(_) => false,
+            CallOut::Batch(_) | CallOut::Task(_) | CallOut::Away(_) => false,
         }
     }
 
@@ -449,7 +483,10 @@ impl Engine {
             }
             CallOut::Session => self.send_to_session(net, session, message),
             CallOut::Pipe(conn) => out::pipe(net, conn, message),
-            CallOut::Request { stream: None, .. } | CallOut::Batch(_) => return false,
+            CallOut::Request { stream: None, .. }
+            | CallOut::Batch(_)
+            | CallOut::Task(_)
+            | CallOut::Away(_) => return false,
         }
         true
     }
@@ -488,6 +525,11 @@ impl Engine {
         message: Option<&str>,
     ) {
         let Some(record) = self.calls.get_mut(key) else { return };
+        if let (CallOut::Task(task), Some(message)) = (record.out, message) {
+            // Digest c.15: a task has no progress notifications. Who looks at it sees what was said.
+            let now_unix_ms = net.unix_ms();
+            return self.tasks.get_mut(task).into_iter().for_each(|t| t.say(message, now_unix_ms));
+        }
         let Some(token) = record.progress_token.clone() else { return };
         // Digest c.8: progress strictly increases. What does not is dropped, not corrected.
         if !progress.is_finite() || record.last_progress.is_some_and(|last| progress <= last) {
@@ -879,6 +921,15 @@ impl Engine {
             CallOut::Session => self.send_to_session(net, caller.session, message),
             CallOut::Pipe(conn) => out::pipe(net, conn, message),
             CallOut::Batch(batch) => self.batch_done(net, batch, message),
+            CallOut::Away(place) => {
+                let conn = place.exchange.conn;
+                let reply = EngineMail::PipeReply { conn, message: message.into() };
+                if !net.mail(place.shard, Mail::Engine(reply)) {
+                    net.counters().error("mail_reply_dropped");
+                }
+            }
+            // Tasks end in `task_step`.
+            CallOut::Task(_) => net.counters().error("answer_without_stream"),
         }
     }
 
@@ -912,14 +963,14 @@ impl Engine {
         net.counters().latency(caller.method.as_str(), took);
     }
 
-    fn count_tool<N: Net>(&mut self, net: &mut N, caller: &Caller<'_>, name: &str) {
+    pub(super) fn count_tool<N: Net>(&mut self, net: &mut N, caller: &Caller<'_>, name: &str) {
         let took = net.micros().saturating_sub(caller.started_us);
         net.counters().tool_latency(name, took);
     }
 }
 
 /// Whether a client of this revision can be asked this.
-fn may_ask(request: &InputRequest, version: Version, client: &mcp::ClientCapabilities) -> bool {
+pub fn may_ask(request: &InputRequest, version: Version, client: &mcp::ClientCapabilities) -> bool {
     let known = match request.method {
         mcp::InputMethod::ElicitForm => version >= Version::V2025_06_18,
         mcp::InputMethod::ElicitUrl => version >= Version::V2025_11_25,

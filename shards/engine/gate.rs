@@ -9,6 +9,7 @@ use erlmcp_protocol::ws;
 use super::Engine;
 use super::caller::Takes;
 use super::out::{self, Answer, Place};
+use super::task_methods::looks_after_tasks;
 use crate::net::{Exchange, Headers, Net};
 
 /// What browsers may send (digest b.12); `Mcp-Param-*` names are added from the request.
@@ -95,10 +96,13 @@ impl Engine {
             }
         };
         net.counters().messages_in += 1;
-        // Responses and cancellations still pass: calls in flight need them to finish.
-        if matches!(message, Message::Request { .. } | Message::Batch(_))
-            && self.refuse_while_draining(net, to)
-        {
+        // Responses and cancellations still pass, and what looks after tasks: work in flight needs them.
+        let is_new_work = match &message {
+            Message::Request { method, .. } => !looks_after_tasks(method),
+            Message::Batch(_) => true,
+            Message::Notification { .. } | Message::Response { .. } => false,
+        };
+        if is_new_work && self.refuse_while_draining(net, to) {
             return;
         }
         let (id, params) = match &message {

@@ -22,6 +22,7 @@ use super::out::{self, Answer, JSON, Place};
 use super::sessions::{Channel, Full, Session};
 use super::slots::Key;
 use super::streams::{Resume, STANDALONE, event_id};
+use super::task_methods::TaskForward;
 use super::{Engine, EngineMail, Waiter};
 use crate::message::Mail;
 use crate::net::{Exchange, Headers, Net, TimerKey};
@@ -30,17 +31,17 @@ use crate::stats::OutcomeKind;
 /// What an ended GET stream tells its client about coming back, milliseconds.
 const RETRY_MS: u32 = 1000;
 
-/// A request for a session of another shard.
+/// A request for a session or a task of another shard.
 pub struct Forward {
     /// The exchange that waits for the answer.
     pub place: Place,
-    /// Whose session.
+    /// Whose.
     pub token: SessionToken,
     /// What is asked of it.
     pub what: Forwarded,
 }
 
-/// The kinds of requests that name a session.
+/// The kinds of requests that name an owner.
 pub enum Forwarded {
     /// POST `/mcp`, with its body.
     Post {
@@ -61,6 +62,8 @@ pub enum Forwarded {
         /// The message.
         body: Box<[u8]>,
     },
+    /// Modern: a question about a task. Its id names the owner as a session's does.
+    Task(TaskForward),
 }
 
 impl Engine {
@@ -180,7 +183,7 @@ impl Engine {
         ours.then_some(token)
     }
 
-    fn forward<N: Net>(&mut self, net: &mut N, forward: Forward) {
+    pub(super) fn forward<N: Net>(&mut self, net: &mut N, forward: Forward) {
         let Forward { place, token, .. } = &forward;
         let (place, shard) = (*place, token.shard);
         net.counters().forwards_out += 1;
@@ -191,7 +194,7 @@ impl Engine {
             self.refuse_busy(
                 net,
                 place.exchange,
-                "The session's shard is overloaded; retry in a moment",
+                "The shard it lives on is overloaded; retry in a moment",
             );
         }
     }
@@ -206,6 +209,7 @@ impl Engine {
             }
             Forwarded::Delete => self.session_delete(net, place, &token),
             Forwarded::Message { body } => self.session_posted(net, place, &token, &body),
+            Forwarded::Task(forward) => self.task_forwarded(net, place, &token, forward),
             Forwarded::Post { takes, body } => match parse(&body) {
                 Ok((message, params)) => {
                     self.session_message(net, place, takes, &token, &message, &params);
@@ -489,7 +493,8 @@ impl Engine {
         };
         if let Some(session) = self.sessions.get_mut(key) {
             session.version = Version::negotiate(requested);
-            session.client = client;
+            // Digest c.15: the extension belongs to the modern era, where each request declares it.
+            session.client = mcp::ClientCapabilities { tasks: false, ..client };
             session.negotiated = true;
             session.log_level = LogLevel::Info;
         }

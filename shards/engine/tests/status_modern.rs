@@ -387,7 +387,7 @@ fn too_many_calls_get_503_and_when_to_come_back() {
     assert_eq!((refused.status, refused.code()), (503, -32603));
     let seconds: u32 = refused.header("retry-after").and_then(|s| s.parse().ok()).expect("seconds");
     assert!((1..=3).contains(&seconds), "{seconds}");
-    world.answer("a", |reply| drop(reply.done("done")));
+    world.finish("a", "done");
     assert_eq!(world.heard(first).text(), "done");
     let again = world.modern(3, "tools/call", tool("echo", json!({ "text": "x" }))).reply();
     assert_eq!(again.text(), "x");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use erlmcp_catalog::runner::LocalFuture;
-use erlmcp_catalog::{Catalog, Handle, Reply};
+use erlmcp_catalog::{Call, Catalog, Change, Handle, NoArguments, Reply, Tool};
 use erlmcp_protocol::Parsed;
 use erlmcp_protocol::http::{self, Access, RequestReader};
 use erlmcp_protocol::seal::Keyring;
@@ -23,6 +23,12 @@ use crate::io::ConnId;
 use crate::message::Announcement;
 use crate::net::{CloseReason, Exchange, PipeKind};
 use crate::service::Service;
+
+/// What every world seals with.
+pub const SECRET: &[u8] = b"sixteen bytes or more of a secret";
+
+/// The number of every world's node.
+pub const NODE: u16 = 3;
 
 /// What a world is made of.
 pub struct Setup {
@@ -116,8 +122,8 @@ impl World {
         let config = Arc::new(EngineConfig {
             limits,
             access: Arc::new(access.expect("valid lists")),
-            keys: Arc::new(Keyring::new(b"sixteen bytes or more of a secret")),
-            node: 3,
+            keys: Arc::new(Keyring::new(SECRET)),
+            node: NODE,
             epoch,
         });
         let mut engines = Vec::new();
@@ -180,7 +186,8 @@ impl World {
             }
         }
         let waiting: Vec<(u16, u16)> = {
-            let lanes = self.lanes.borrow();
+            let mut lanes = self.lanes.borrow_mut();
+            lanes.flush();
             let full = lanes.queues.iter().filter(|(_, queue)| !queue.is_empty());
             full.map(|(lane, _)| *lane).collect()
         };
@@ -260,11 +267,30 @@ impl World {
         self.settle();
     }
 
-    /// Completes a deferred call from another thread.
+    /// Has a deferred call completed by another thread.
     #[track_caller]
-    pub fn answer(&mut self, key: &str, complete: impl FnOnce(Reply) + Send + 'static) {
+    pub fn complete(&mut self, key: &str, complete: impl FnOnce(Reply) + Send + 'static) {
         let reply = self.desk.take(key);
         std::thread::spawn(move || complete(reply)).join().expect("completing does not panic");
+        self.settle();
+    }
+
+    /// Has a deferred call answered with a text.
+    #[track_caller]
+    pub fn finish(&mut self, key: &str, answer: &'static str) {
+        self.complete(key, move |reply| _ = reply.done(answer));
+    }
+
+    /// Tells everyone that a resource has changed.
+    pub fn publish(&mut self, uri: &str) {
+        self.handle.publish(Change::Resource(uri.to_owned()));
+        self.settle();
+    }
+
+    /// Adds a tool, which changes the list of tools.
+    pub fn add_tool(&mut self, name: &str) {
+        let tool = Tool::new(name).handler(|_: NoArguments, _: &mut Call| "new here");
+        self.handle.update(|draft| draft.add_tool(tool)).expect("a tool that can be served");
         self.settle();
     }
 
