@@ -464,11 +464,13 @@ impl World {
                 ("waiters", engine.waiters.len()),
                 ("calls", engine.calls.len()),
                 ("batches", engine.batches.len()),
+                ("tasks", engine.tasks.len()),
                 ("listens", engine.listens.len()),
                 ("sessions", engine.sessions.keys().len()),
                 ("pipes", engine.pipes.conns().len()),
                 ("answers", engine.answers.waiting()),
                 ("calls_active", counters.calls_active as usize),
+                ("tasks_active", counters.tasks_active as usize),
                 ("sessions_active", counters.sessions_active as usize),
                 ("streams_active", counters.streams_active as usize),
             ] {
