@@ -423,7 +423,8 @@ impl Engine {
             record.out,
             CallOut::Modern { open: false, .. } | CallOut::Request { place: Some(_), stream: None }
         );
-        if silent && record.takes.sse && record.commit_at <= now && self.open_call_stream(net, key) {
+        if silent && record.takes.sse && record.commit_at <= now && self.open_call_stream(net, key)
+        {
             self.prime_call_stream(net, key);
         }
         let Some(record) = self.calls.get(key) else { return };
@@ -574,7 +575,9 @@ impl Engine {
     /// crash on an event without data.
     fn prime_call_stream<N: Net>(&mut self, net: &mut N, key: Key) {
         let Some(record) = self.calls.get(key) else { return };
-        let CallOut::Request { place: Some(place), stream: Some(number) } = record.out else { return };
+        let CallOut::Request { place: Some(place), stream: Some(number) } = record.out else {
+            return;
+        };
         if record.version < Version::V2025_11_25 {
             return;
         }

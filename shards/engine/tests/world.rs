@@ -37,6 +37,8 @@ pub struct Setup {
     pub limits: Limits,
     /// `None`: the harbour.
     pub catalog: Option<Catalog>,
+    /// Where the catalog puts its replies.
+    pub desk: Desk,
     pub epoch: u32,
     /// Decides the order of mail from different shards, and all randomness.
     pub seed: u64,
@@ -44,7 +46,14 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { shards: 2, limits: Limits::default(), catalog: None, epoch: 7, seed: 0 }
+        Self {
+            shards: 2,
+            limits: Limits::default(),
+            catalog: None,
+            desk: Desk::default(),
+            epoch: 7,
+            seed: 0,
+        }
     }
 }
 
@@ -112,8 +121,8 @@ impl World {
     }
 
     pub fn with(setup: Setup) -> Self {
-        let Setup { shards, limits, catalog, epoch, seed } = setup;
-        let (clock, desk) = (Arc::new(AtomicU64::new(1)), Desk::default());
+        let Setup { shards, limits, catalog, desk, epoch, seed } = setup;
+        let clock = Arc::new(AtomicU64::new(1));
         let catalog =
             catalog.unwrap_or_else(|| harbour(&desk).build().expect("the harbour can be served"));
         let (lanes, foreign) = (Rc::new(RefCell::new(Lanes::default())), Arc::<Foreign>::default());

@@ -141,7 +141,9 @@ impl Http {
             return self.read_chunk();
         }
         let heard = &self.wire.heard;
-        let Some(head) = heard.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+        let Some(head) = heard.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return false;
+        };
         let text = String::from_utf8(heard[..head].to_vec()).expect("a head is text");
         let field = |name: &str| {
             let start = format!("{name}: ");
@@ -150,7 +152,10 @@ impl Http {
         let status: u16 = text[9..12].parse().expect("a status");
         let session = field("Mcp-Session-Id");
         if field("Transfer-Encoding").is_some() {
-            assert_eq!((status, field("Content-Type").as_deref()), (200, Some("text/event-stream")));
+            assert_eq!(
+                (status, field("Content-Type").as_deref()),
+                (200, Some("text/event-stream"))
+            );
             self.wire.heard.drain(..head + 4);
             self.seen.push_back(Seen::Open { session });
             self.stream = Some(String::new());

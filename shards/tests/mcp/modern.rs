@@ -137,4 +137,3 @@ impl Talk for Modern {
         &self.ledger
     }
 }
-

@@ -222,7 +222,11 @@ impl Pipe {
 
 impl Talk for Pipe {
     fn go_on(&mut self, _world: &World, dice: &mut Dice) {
-        if !self.to_ask.is_empty() && !self.is_winding_down && !self.has_finished && dice.percent(40) {
+        if !self.to_ask.is_empty()
+            && !self.is_winding_down
+            && !self.has_finished
+            && dice.percent(40)
+        {
             self.ask(dice);
         }
         self.wire.go_on(dice);

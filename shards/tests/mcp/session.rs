@@ -196,8 +196,8 @@ impl Session {
 
     /// Everything asked is answered, everything to be said is said, all news were heard.
     fn is_quiet(&self) -> bool {
-        let all_heard = self.has_lost_get
-            || self.published.iter().all(|uri| 0 < self.ledger.updates(uri));
+        let all_heard =
+            self.has_lost_get || self.published.iter().all(|uri| 0 < self.ledger.updates(uri));
         let is_busy = |job: &Job| !matches!(job, Job::Get);
         self.ledger.is_settled()
             && self.to_say.is_empty()
@@ -350,7 +350,8 @@ impl Session {
 
 /// Whether an event comes after another of its stream.
 fn follows(id: &str, last: Option<&str>) -> bool {
-    let number = |id: &str| id.split_once('-').map(|(_, seq)| seq.parse::<u32>().expect("a number"));
+    let number =
+        |id: &str| id.split_once('-').map(|(_, seq)| seq.parse::<u32>().expect("a number"));
     last.and_then(number) < number(id)
 }
 
@@ -380,14 +381,19 @@ impl Talk for Session {
         match self.phase {
             _ if self.is_winding_down => self.ledger.is_settled(),
             Phase::Open => self.todo.is_empty() && self.is_quiet() && !self.deletes,
-            Phase::Over => self.ledger.is_settled() && self.lanes.all.iter().all(|l| l.job.is_none()),
+            Phase::Over => {
+                self.ledger.is_settled() && self.lanes.all.iter().all(|l| l.job.is_none())
+            }
             _ => false,
         }
     }
 
     fn is_complete(&self) -> bool {
         let news = |uri: &String| self.ledger.updates(uri) == 1;
-        self.ledger.is_settled() && self.published.iter().all(news) && !self.has_lost_get && !self.has_lost
+        self.ledger.is_settled()
+            && self.published.iter().all(news)
+            && !self.has_lost_get
+            && !self.has_lost
     }
 
     fn wind_down(&mut self) {
