@@ -16,6 +16,7 @@ mod numbers;
 mod process;
 mod request;
 mod results;
+mod simulated;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Scenario::Hotpath(args) => hotpath::run(args),
         Scenario::Idle(args) => idle::run(args),
         Scenario::Allocations(args) => allocations::run(args),
+        Scenario::Simulated(args) => simulated::run(args),
         Scenario::Floor(args) => floor::run(args),
     };
     match outcome {
