@@ -66,7 +66,7 @@ fn finish(talks: &mut [Box<dyn Talk>], world: &mut World, dice: &mut Dice) {
         world.turn();
     }
     let waiting = talks.iter().filter(|talk| !talk.is_over());
-    let missing: Vec<_> = waiting.map(|talk| talk.ledger().missing()).collect();
+    let missing: Vec<_> = waiting.map(|talk| (talk.debug(), talk.ledger().missing())).collect();
     panic!("somebody waits for ever: {missing:#?}, {:#?}", world.held());
 }
 
@@ -106,7 +106,7 @@ fn in_a_wild_world_whoever_lives_is_served_and_nothing_is_left_of_the_others() {
         let mut talks: Vec<Box<dyn Talk>> = Vec::new();
         for round in 0..120 {
             if round < 60 && dice.below(12) == 0 {
-                talks.push(any(&world, talks.len(), &mut dice));
+                talks.push(any(&world, round, &mut dice));
             }
             go_on(&mut talks, &world, &mut dice);
             if !talks.is_empty() && dice.below(60) == 0 {
@@ -151,6 +151,7 @@ fn in_the_middle_of_a_drain_what_runs_is_answered_and_all_is_over_before_the_dea
         while !world.is_over() {
             go_on(&mut talks, &world, &mut dice);
             world.turn();
+            if until <= world.net.now() { let snaps = world.snapshots(); eprintln!("{:#?} {:?}", snaps.iter().map(|s| (s.shard, &s.counters.errors, s.counters.streams_active, s.counters.connections_active)).collect::<Vec<_>>(), talks.iter().map(|t| t.debug()).collect::<Vec<_>>()); }
             assert!(world.net.now() < until, "{} connections, {:?}", world.occupied(), world.held());
         }
         go_on(&mut talks, &world, &mut dice);

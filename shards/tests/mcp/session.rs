@@ -380,7 +380,11 @@ impl Talk for Session {
         match self.phase {
             _ if self.is_winding_down => self.ledger.is_settled(),
             Phase::Open => self.todo.is_empty() && self.is_quiet() && !self.deletes,
-            Phase::Over => self.ledger.is_settled() && self.lanes.all.iter().all(|l| l.job.is_none()),
+            // Its streams ended with it, unless the DELETE was lost.
+            Phase::Over => {
+                let has_ended = self.lanes.all.iter().all(|lane| lane.job.is_none());
+                self.ledger.is_settled() && (has_ended || self.has_lost)
+            }
             _ => false,
         }
     }
@@ -392,6 +396,7 @@ impl Talk for Session {
 
     fn wind_down(&mut self) {
         self.is_winding_down = true;
+        self.ledger.takes_refusals = true;
         self.todo.clear();
         self.deletes = false;
     }
@@ -404,6 +409,7 @@ impl Talk for Session {
         self.ledger.running()
     }
 
+    fn debug(&self) -> String { format!("{:?} {:?}", self.phase, self.lanes.all.iter().map(|l| (&l.job, l.http.wire.is_dead(), l.http.wire.is_said())).collect::<Vec<_>>()) }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }
