@@ -423,8 +423,9 @@ impl Engine {
             record.out,
             CallOut::Modern { open: false, .. } | CallOut::Request { place: Some(_), stream: None }
         );
-        if silent && record.takes.sse && record.commit_at <= now {
-            self.open_call_stream(net, key);
+        if silent && record.takes.sse && record.commit_at <= now && self.open_call_stream(net, key)
+        {
+            self.prime_call_stream(net, key);
         }
         let Some(record) = self.calls.get(key) else { return };
         if let Some(round) = &record.round {
@@ -570,16 +571,35 @@ impl Engine {
         self.put_scratch(text);
     }
 
+    /// Gives a client of a stream without events an id to come back with (digest b.10). Older revisions
+    /// crash on an event without data.
+    fn prime_call_stream<N: Net>(&mut self, net: &mut N, key: Key) {
+        let Some(record) = self.calls.get(key) else { return };
+        let CallOut::Request { place: Some(place), stream: Some(number) } = record.out else {
+            return;
+        };
+        if record.version < Version::V2025_11_25 {
+            return;
+        }
+        let session = record.session.and_then(|session| self.sessions.get_mut(session));
+        if !session.is_some_and(|session| session.streams().prime(number)) {
+            return;
+        }
+        let mut first = Vec::with_capacity(32);
+        sse::write_priming(&mut first, &event_id(number, 0));
+        out::write(net, self.seat.shard, place, &first);
+    }
+
     /// 2025-11-25 polling (digest b.10): prime the client, say when to come back, end the stream.
     fn drop_stream<N: Net>(&mut self, net: &mut N, key: Key, retry_ms: u32) {
         let Some(record) = self.calls.get(key) else { return };
         if record.version < Version::V2025_11_25 || !matches!(record.out, CallOut::Request { .. }) {
             return;
         }
-        let fresh = matches!(record.out, CallOut::Request { stream: None, .. });
         if !self.open_call_stream(net, key) {
             return;
         }
+        self.prime_call_stream(net, key);
         let Some(record) = self.calls.get_mut(key) else { return };
         let CallOut::Request { place, stream: Some(number) } = &mut record.out else { return };
         let (number, attached) = (*number, place.take());
@@ -589,9 +609,6 @@ impl Engine {
         if let Some(place) = attached {
             self.waiters.remove(&place);
             let mut last = Vec::with_capacity(48);
-            if fresh {
-                sse::write_priming(&mut last, &event_id(number, 0));
-            }
             sse::write_retry(&mut last, retry_ms);
             out::end(net, self.seat.shard, place, &last);
         }
