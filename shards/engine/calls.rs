@@ -927,9 +927,7 @@ impl Engine {
             CallOut::Away(place) => {
                 let conn = place.exchange.conn;
                 let reply = EngineMail::PipeReply { conn, message: message.into() };
-                if !net.mail(place.shard, Mail::Engine(reply)) {
-                    net.counters().error("mail_reply_dropped");
-                }
+                net.mail_surely(place.shard, Mail::Engine(reply));
             }
             // Tasks end in `task_step`.
             CallOut::Task(_) => net.counters().error("answer_without_stream"),

@@ -66,6 +66,19 @@ pub enum Forwarded {
     Task(TaskForward),
 }
 
+impl Forwarded {
+    /// Whether it begins something, rather than letting what runs finish.
+    fn asks(&self) -> bool {
+        match self {
+            Forwarded::Get { .. } => true,
+            Forwarded::Post { body, .. } | Forwarded::Message { body } => {
+                matches!(jsonrpc::parse(body), Ok(Message::Request { .. } | Message::Batch(_)))
+            }
+            Forwarded::Delete | Forwarded::Task(_) => false,
+        }
+    }
+}
+
 impl Engine {
     // ---- At the connection: whose session is it? ----
 
@@ -203,6 +216,10 @@ impl Engine {
 
     pub(super) fn forwarded<N: Net>(&mut self, net: &mut N, forward: Forward) {
         let Forward { place, token, what } = forward;
+        // The connection's shard may have heard of the drain later than this one, or not yet.
+        if self.draining && what.asks() {
+            return self.refuse_forwarded(net, place);
+        }
         match what {
             Forwarded::Get { last_event_id } => {
                 self.session_get(net, place, &token, last_event_id.as_deref());

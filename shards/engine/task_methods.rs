@@ -2,6 +2,7 @@
 //! session id does: mine, serve; another shard's, forward what was asked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use erlmcp_protocol::mcp::{
     self, InputResponses, Key as ParamKey, Method, Params, TASKS_EXTENSION, Version, errors,
@@ -243,7 +244,7 @@ impl Engine {
             }
             if !matches!(task.state, State::Working(_)) {
                 let (id, members) = (task.id.clone(), task.members());
-                self.mail_news(net, watcher, id, members);
+                mail_news(net, watcher, id, members);
             }
         }
     }
@@ -256,22 +257,15 @@ impl Engine {
         }
         let (id, members, watchers) = (task.id.clone(), task.members(), task.watchers.clone());
         for watcher in watchers {
-            self.mail_news(net, watcher, id.clone(), members.clone());
+            mail_news(net, watcher, id.clone(), members.clone());
         }
         self.fan_out_task(net, id, members);
     }
+}
 
-    fn mail_news<N: Net>(
-        &self,
-        net: &mut N,
-        watcher: u16,
-        id: Box<str>,
-        members: std::sync::Arc<[u8]>,
-    ) {
-        if !net.mail(watcher, Mail::Engine(EngineMail::TaskNews { id, members })) {
-            net.counters().error("task_news_dropped");
-        }
-    }
+/// News that found no room wait: a subscriber that missed the end of a task would wait for ever.
+fn mail_news<N: Net>(net: &mut N, watcher: u16, id: Box<str>, members: Arc<[u8]>) {
+    net.mail_surely(watcher, Mail::Engine(EngineMail::TaskNews { id, members }));
 }
 
 /// Digest c.15: whoever does not declare the extension has no tasks.

@@ -66,7 +66,7 @@ fn finish(talks: &mut [Box<dyn Talk>], world: &mut World, dice: &mut Dice) {
         world.turn();
     }
     let waiting = talks.iter().filter(|talk| !talk.is_over());
-    let missing: Vec<_> = waiting.map(|talk| talk.ledger().missing()).collect();
+    let missing: Vec<_> = waiting.map(|talk| (talk.debug(), talk.ledger().missing())).collect();
     panic!("somebody waits for ever: {missing:#?}, {:#?}", world.held());
 }
 
@@ -111,7 +111,7 @@ fn in_a_wild_world_whoever_lives_is_served_and_nothing_is_left_of_the_others() {
         let mut talks: Vec<Box<dyn Talk>> = Vec::new();
         for round in 0..120 {
             if round < 60 && dice.below(12) == 0 {
-                talks.push(any(&world, talks.len(), &mut dice));
+                talks.push(any(&world, round, &mut dice));
             }
             go_on(&mut talks, &world, &mut dice);
             if !talks.is_empty() && dice.below(60) == 0 {

@@ -123,6 +123,7 @@ impl Talk for Modern {
 
     fn wind_down(&mut self) {
         self.is_winding_down = true;
+        self.ledger.takes_refusals = true;
     }
 
     fn leave(&mut self, dice: &mut Dice) {
@@ -133,6 +134,16 @@ impl Talk for Modern {
         self.ledger.running()
     }
 
+    fn debug(&self) -> String {
+        format!(
+            "modern {:?}",
+            self.lanes
+                .all
+                .iter()
+                .map(|l| (l.job.is_some(), l.http.wire.is_dead(), l.http.wire.is_said()))
+                .collect::<Vec<_>>()
+        )
+    }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }

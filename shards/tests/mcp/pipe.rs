@@ -270,6 +270,7 @@ impl Talk for Pipe {
 
     fn wind_down(&mut self) {
         self.is_winding_down = true;
+        self.ledger.takes_refusals = true;
         self.to_ask.clear();
     }
 
@@ -281,6 +282,20 @@ impl Talk for Pipe {
         self.ledger.running()
     }
 
+    fn debug(&self) -> String {
+        format!(
+            "pipe {:?}",
+            (
+                self.kind,
+                self.is_open,
+                self.is_closed,
+                self.has_finished,
+                self.wire.is_dead(),
+                self.to_ask.len(),
+                self.listening.as_ref().map(|l| l.is_heard)
+            )
+        )
+    }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }

@@ -381,8 +381,10 @@ impl Talk for Session {
         match self.phase {
             _ if self.is_winding_down => self.ledger.is_settled(),
             Phase::Open => self.todo.is_empty() && self.is_quiet() && !self.deletes,
+            // Its streams ended with it, unless the DELETE was lost.
             Phase::Over => {
-                self.ledger.is_settled() && self.lanes.all.iter().all(|l| l.job.is_none())
+                let has_ended = self.lanes.all.iter().all(|lane| lane.job.is_none());
+                self.ledger.is_settled() && (has_ended || self.has_lost)
             }
             _ => false,
         }
@@ -398,6 +400,7 @@ impl Talk for Session {
 
     fn wind_down(&mut self) {
         self.is_winding_down = true;
+        self.ledger.takes_refusals = true;
         self.todo.clear();
         self.deletes = false;
     }
@@ -410,6 +413,17 @@ impl Talk for Session {
         self.ledger.running()
     }
 
+    fn debug(&self) -> String {
+        format!(
+            "{:?} {:?}",
+            self.phase,
+            self.lanes
+                .all
+                .iter()
+                .map(|l| (&l.job, l.http.wire.is_dead(), l.http.wire.is_said()))
+                .collect::<Vec<_>>()
+        )
+    }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }
