@@ -90,7 +90,7 @@ fn in_a_rough_world_everything_is_answered_and_heard_exactly_once() {
         world.turns(30);
         go_on(&mut talks, &world, &mut dice);
         for talk in &talks {
-            assert!(talk.is_complete(), "{:#?} {:?}", talk.ledger().missing(), talk.ledger().notices);
+            assert!(talk.is_complete(), "{} {:#?} {:?}", talk.debug(), talk.ledger().missing(), talk.ledger().notices);
         }
         depart(talks, &mut world, &mut dice);
     }

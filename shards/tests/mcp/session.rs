@@ -268,9 +268,9 @@ impl Session {
             }
             (Job::Say(_), Seen::Whole { status, body, .. }) => assert_eq!(status, 202, "{body}"),
             (Job::Ask(ask), Seen::Whole { status, body, .. }) if ask.is_resumed => {
-                // Evicted, or nothing came after what was heard.
+                // Evicted; or cancelled, and nothing came after what was heard.
                 assert!(matches!(status, 204 | 400), "{status} {body} {:?}", self.phase);
-                self.has_lost = true;
+                self.has_lost |= !self.ledger.is_excused(&ask.id);
                 self.ledger.excuse(&ask.id);
             }
             (Job::Ask(ask), Seen::Whole { status, body, .. }) => {
@@ -321,6 +321,28 @@ impl Session {
         None
     }
 
+    /// Now and then a client gives a connection up although nothing is wrong with it, and comes back for the
+    /// rest of its stream before the server has noticed.
+    fn maybe_abandon(&mut self, index: usize, dice: &mut Dice) {
+        let lane = &mut self.lanes.all[index];
+        let has_id = match &lane.job {
+            Some(Job::Ask(ask)) => ask.last.is_some() && !self.ledger.is_answered(&ask.id),
+            Some(Job::Get) => self.get_last.is_some(),
+            _ => false,
+        };
+        if !has_id || self.phase != Phase::Open || self.is_winding_down || 0 < dice.below(50) {
+            return;
+        }
+        lane.http.wire.leave(dice);
+        match lane.job.take() {
+            Some(Job::Ask(mut ask)) => {
+                ask.is_resumed = true;
+                self.to_resume.push(*ask);
+            }
+            _ => self.has_get = false,
+        }
+    }
+
     /// The connection ended, or the server refused, before this was done.
     fn lose(&mut self, job: Job, is_refused: bool) {
         self.has_lost = true;
@@ -367,6 +389,7 @@ impl Talk for Session {
                 let job = job.unwrap_or_else(|| panic!("nobody waits for {seen:?}"));
                 self.lanes.all[index].job = self.hear(job, seen);
             }
+            self.maybe_abandon(index, dice);
             if self.lanes.all[index].http.is_dead() {
                 if let Some(job) = self.lanes.all[index].job.take() {
                     self.lose(job, false);
@@ -406,10 +429,16 @@ impl Talk for Session {
     }
 
     fn running(&self) -> Vec<String> {
-        self.ledger.running()
+        let mut running = self.ledger.running();
+        // What was given up can only be heard on a new connection, and a draining server takes none.
+        let is_heard = |id: &String| {
+            self.lanes.all.iter().any(|lane| matches!(&lane.job, Some(Job::Ask(ask)) if ask.id == *id && !ask.is_resumed))
+        };
+        running.retain(is_heard);
+        running
     }
 
-    fn debug(&self) -> String { format!("{:?} {:?}", self.phase, self.lanes.all.iter().map(|l| (&l.job, l.http.wire.is_dead(), l.http.wire.is_said())).collect::<Vec<_>>()) }
+    fn debug(&self) -> String { format!("lost {} {} {:?} {:?}", self.has_lost, self.has_lost_get, self.phase, self.lanes.all.iter().map(|l| (&l.job, l.http.wire.is_dead(), l.http.wire.is_said())).collect::<Vec<_>>()) }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }
