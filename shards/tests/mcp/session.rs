@@ -63,6 +63,8 @@ pub struct Session {
     todo: Vec<Todo>,
     /// Notifications and responses to be posted.
     to_say: VecDeque<Value>,
+    /// Requests to be cancelled once they are known to run.
+    to_cancel: Vec<String>,
     /// Broken streams to come back to.
     to_resume: Vec<Ask>,
     /// URIs whose subscription was answered → published.
@@ -91,7 +93,7 @@ impl Session {
             todo.push(Todo::Ask(Asking::sampling(Era::Legacy, "Where to")));
         }
         if dice.percent(30) {
-            todo.push(Todo::Cancel(Asking::wait(400, false)));
+            todo.push(Todo::Cancel(Asking::wait(400, dice.percent(60))));
         }
         if version == "2025-11-25" && dice.percent(40) {
             let text = "Reconnection test completed: the client came back for its answer";
@@ -107,6 +109,7 @@ impl Session {
             token: String::new(),
             todo,
             to_say: VecDeque::new(),
+            to_cancel: Vec::new(),
             to_resume: Vec::new(),
             subscribing: Vec::new(),
             published: Vec::new(),
@@ -154,6 +157,7 @@ impl Session {
                 let todo = self.todo.swap_remove(dice.below(self.todo.len()));
                 let id = self.ledger.next_id(dice);
                 let text = id.to_string();
+                let mut is_cancelled = false;
                 let asking = match todo {
                     Todo::Ask(asking) => asking,
                     Todo::Subscribe(uri) => {
@@ -168,11 +172,16 @@ impl Session {
                         asking
                     }
                     Todo::Cancel(asking) => {
-                        self.to_say.push_back(cancelled(&id));
+                        is_cancelled = true;
+                        // Now, or once it is known to run.
+                        if asking.tracked {
+                            self.to_cancel.push(text.clone());
+                        } else {
+                            self.to_say.push_back(cancelled(&id));
+                        }
                         asking
                     }
                 };
-                let is_cancelled = self.to_say.back() == Some(&cancelled(&id));
                 self.ledger.asked(&id, asking.expect.clone(), asking.tracked);
                 if is_cancelled {
                     self.ledger.excuse(&text);
@@ -230,6 +239,12 @@ impl Session {
             (Heard::Request(request), Job::Ask(_)) => {
                 // The call was cancelled or resumed meanwhile: one answer more does no harm.
                 self.to_say.push_back(sampled(&request));
+            }
+            (Heard::Notice, Job::Ask(ask)) => {
+                if let Some(index) = self.to_cancel.iter().position(|id| *id == ask.id) {
+                    self.to_cancel.swap_remove(index);
+                    self.to_say.push_back(cancelled(&parse(&ask.id)));
+                }
             }
             (Heard::Notice, _) => {}
             (Heard::Answer(id), Job::Ask(ask)) => {
