@@ -63,6 +63,8 @@ pub struct Session {
     todo: Vec<Todo>,
     /// Notifications and responses to be posted.
     to_say: VecDeque<Value>,
+    /// Requests to be cancelled once they are known to run.
+    to_cancel: Vec<String>,
     /// Broken streams to come back to.
     to_resume: Vec<Ask>,
     /// URIs whose subscription was answered → published.
@@ -91,7 +93,7 @@ impl Session {
             todo.push(Todo::Ask(Asking::sampling(Era::Legacy, "Where to")));
         }
         if dice.percent(30) {
-            todo.push(Todo::Cancel(Asking::wait(400, false)));
+            todo.push(Todo::Cancel(Asking::wait(400, dice.percent(60))));
         }
         if version == "2025-11-25" && dice.percent(40) {
             let text = "Reconnection test completed: the client came back for its answer";
@@ -107,6 +109,7 @@ impl Session {
             token: String::new(),
             todo,
             to_say: VecDeque::new(),
+            to_cancel: Vec::new(),
             to_resume: Vec::new(),
             subscribing: Vec::new(),
             published: Vec::new(),
@@ -154,6 +157,7 @@ impl Session {
                 let todo = self.todo.swap_remove(dice.below(self.todo.len()));
                 let id = self.ledger.next_id(dice);
                 let text = id.to_string();
+                let mut is_cancelled = false;
                 let asking = match todo {
                     Todo::Ask(asking) => asking,
                     Todo::Subscribe(uri) => {
@@ -168,11 +172,16 @@ impl Session {
                         asking
                     }
                     Todo::Cancel(asking) => {
-                        self.to_say.push_back(cancelled(&id));
+                        is_cancelled = true;
+                        // Now, or once it is known to run.
+                        if asking.tracked {
+                            self.to_cancel.push(text.clone());
+                        } else {
+                            self.to_say.push_back(cancelled(&id));
+                        }
                         asking
                     }
                 };
-                let is_cancelled = self.to_say.back() == Some(&cancelled(&id));
                 self.ledger.asked(&id, asking.expect.clone(), asking.tracked);
                 if is_cancelled {
                     self.ledger.excuse(&text);
@@ -196,8 +205,8 @@ impl Session {
 
     /// Everything asked is answered, everything to be said is said, all news were heard.
     fn is_quiet(&self) -> bool {
-        let all_heard =
-            self.has_lost_get || self.published.iter().all(|uri| 0 < self.ledger.updates(uri));
+        let all_heard = self.has_lost_get
+            || self.published.iter().all(|uri| 0 < self.ledger.updates(uri));
         let is_busy = |job: &Job| !matches!(job, Job::Get);
         self.ledger.is_settled()
             && self.to_say.is_empty()
@@ -230,6 +239,12 @@ impl Session {
             (Heard::Request(request), Job::Ask(_)) => {
                 // The call was cancelled or resumed meanwhile: one answer more does no harm.
                 self.to_say.push_back(sampled(&request));
+            }
+            (Heard::Notice, Job::Ask(ask)) => {
+                if let Some(index) = self.to_cancel.iter().position(|id| *id == ask.id) {
+                    self.to_cancel.swap_remove(index);
+                    self.to_say.push_back(cancelled(&parse(&ask.id)));
+                }
             }
             (Heard::Notice, _) => {}
             (Heard::Answer(id), Job::Ask(ask)) => {
@@ -268,9 +283,9 @@ impl Session {
             }
             (Job::Say(_), Seen::Whole { status, body, .. }) => assert_eq!(status, 202, "{body}"),
             (Job::Ask(ask), Seen::Whole { status, body, .. }) if ask.is_resumed => {
-                // Evicted, or nothing came after what was heard.
+                // Evicted; or cancelled, and nothing came after what was heard.
                 assert!(matches!(status, 204 | 400), "{status} {body} {:?}", self.phase);
-                self.has_lost = true;
+                self.has_lost |= !self.ledger.is_excused(&ask.id);
                 self.ledger.excuse(&ask.id);
             }
             (Job::Ask(ask), Seen::Whole { status, body, .. }) => {
@@ -321,6 +336,28 @@ impl Session {
         None
     }
 
+    /// Now and then a client gives a connection up although nothing is wrong with it, and comes back for the
+    /// rest of its stream before the server has noticed.
+    fn maybe_abandon(&mut self, index: usize, dice: &mut Dice) {
+        let lane = &mut self.lanes.all[index];
+        let has_id = match &lane.job {
+            Some(Job::Ask(ask)) => ask.last.is_some() && !self.ledger.is_answered(&ask.id),
+            Some(Job::Get) => self.get_last.is_some(),
+            _ => false,
+        };
+        if !has_id || self.phase != Phase::Open || self.is_winding_down || 0 < dice.below(50) {
+            return;
+        }
+        lane.http.wire.leave(dice);
+        match lane.job.take() {
+            Some(Job::Ask(mut ask)) => {
+                ask.is_resumed = true;
+                self.to_resume.push(*ask);
+            }
+            _ => self.has_get = false,
+        }
+    }
+
     /// The connection ended, or the server refused, before this was done.
     fn lose(&mut self, job: Job, is_refused: bool) {
         self.has_lost = true;
@@ -350,8 +387,7 @@ impl Session {
 
 /// Whether an event comes after another of its stream.
 fn follows(id: &str, last: Option<&str>) -> bool {
-    let number =
-        |id: &str| id.split_once('-').map(|(_, seq)| seq.parse::<u32>().expect("a number"));
+    let number = |id: &str| id.split_once('-').map(|(_, seq)| seq.parse::<u32>().expect("a number"));
     last.and_then(number) < number(id)
 }
 
@@ -368,6 +404,7 @@ impl Talk for Session {
                 let job = job.unwrap_or_else(|| panic!("nobody waits for {seen:?}"));
                 self.lanes.all[index].job = self.hear(job, seen);
             }
+            self.maybe_abandon(index, dice);
             if self.lanes.all[index].http.is_dead() {
                 if let Some(job) = self.lanes.all[index].job.take() {
                     self.lose(job, false);
@@ -392,10 +429,7 @@ impl Talk for Session {
 
     fn is_complete(&self) -> bool {
         let news = |uri: &String| self.ledger.updates(uri) == 1;
-        self.ledger.is_settled()
-            && self.published.iter().all(news)
-            && !self.has_lost_get
-            && !self.has_lost
+        self.ledger.is_settled() && self.published.iter().all(news) && !self.has_lost_get && !self.has_lost
     }
 
     fn wind_down(&mut self) {
@@ -410,20 +444,16 @@ impl Talk for Session {
     }
 
     fn running(&self) -> Vec<String> {
-        self.ledger.running()
+        let mut running = self.ledger.running();
+        // What was given up can only be heard on a new connection, and a draining server takes none.
+        let is_heard = |id: &String| {
+            self.lanes.all.iter().any(|lane| matches!(&lane.job, Some(Job::Ask(ask)) if ask.id == *id && !ask.is_resumed))
+        };
+        running.retain(is_heard);
+        running
     }
 
-    fn debug(&self) -> String {
-        format!(
-            "{:?} {:?}",
-            self.phase,
-            self.lanes
-                .all
-                .iter()
-                .map(|l| (&l.job, l.http.wire.is_dead(), l.http.wire.is_said()))
-                .collect::<Vec<_>>()
-        )
-    }
+    fn debug(&self) -> String { format!("lost {} {} {:?} {:?}", self.has_lost, self.has_lost_get, self.phase, self.lanes.all.iter().map(|l| (&l.job, l.http.wire.is_dead(), l.http.wire.is_said())).collect::<Vec<_>>()) }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }
