@@ -2,22 +2,29 @@
 //! requests and messages, and speaks through [`crate::net::Net`].
 //!
 //! The path of a call: `gate` (HTTP status gates) or `pipes` → `modern` or `legacy` (which era's rules) →
-//! `methods` (what was asked) → `calls` (a handler's steps) → `out` (bytes to where the caller waits). A call
+//! `methods` (what was asked) → `calls` (a handler's steps; `emit` what it says meanwhile, `rounds` what it asks)
+//! → `replies` (one message) → `out` (bytes to where the caller waits). A call
 //! that becomes a task is answered at once, and lives on in `tasks`.
 
 mod answers;
 mod batch;
 mod caller;
 mod calls;
+mod emit;
 mod fanout;
 mod gate;
+mod gets;
+mod handshake;
 mod held;
+mod http_sse;
 mod legacy;
 mod listens;
 mod methods;
 mod modern;
 mod out;
 mod pipes;
+mod replies;
+mod rounds;
 mod sessions;
 mod slots;
 mod streams;

@@ -90,7 +90,13 @@ fn in_a_rough_world_everything_is_answered_and_heard_exactly_once() {
         world.turns(30);
         go_on(&mut talks, &world, &mut dice);
         for talk in &talks {
-            assert!(talk.is_complete(), "{} {:#?} {:?}", talk.debug(), talk.ledger().missing(), talk.ledger().notices);
+            assert!(
+                talk.is_complete(),
+                "{} {:#?} {:?}",
+                talk.debug(),
+                talk.ledger().missing(),
+                talk.ledger().notices
+            );
         }
         depart(talks, &mut world, &mut dice);
     }
@@ -151,8 +157,28 @@ fn in_the_middle_of_a_drain_what_runs_is_answered_and_all_is_over_before_the_dea
         while !world.is_over() {
             go_on(&mut talks, &world, &mut dice);
             world.turn();
-            if until <= world.net.now() { let snaps = world.snapshots(); eprintln!("{:#?} {:?}", snaps.iter().map(|s| (s.shard, &s.counters.errors, s.counters.streams_active, s.counters.connections_active)).collect::<Vec<_>>(), talks.iter().map(|t| t.debug()).collect::<Vec<_>>()); }
-            assert!(world.net.now() < until, "{} connections, {:?}", world.occupied(), world.held());
+            if until <= world.net.now() {
+                let snaps = world.snapshots();
+                eprintln!(
+                    "{:#?} {:?}",
+                    snaps
+                        .iter()
+                        .map(|s| (
+                            s.shard,
+                            &s.counters.errors,
+                            s.counters.streams_active,
+                            s.counters.connections_active
+                        ))
+                        .collect::<Vec<_>>(),
+                    talks.iter().map(|t| t.debug()).collect::<Vec<_>>()
+                );
+            }
+            assert!(
+                world.net.now() < until,
+                "{} connections, {:?}",
+                world.occupied(),
+                world.held()
+            );
         }
         go_on(&mut talks, &world, &mut dice);
         for (talk, running) in talks.iter().zip(running) {

@@ -205,8 +205,8 @@ impl Session {
 
     /// Everything asked is answered, everything to be said is said, all news were heard.
     fn is_quiet(&self) -> bool {
-        let all_heard = self.has_lost_get
-            || self.published.iter().all(|uri| 0 < self.ledger.updates(uri));
+        let all_heard =
+            self.has_lost_get || self.published.iter().all(|uri| 0 < self.ledger.updates(uri));
         let is_busy = |job: &Job| !matches!(job, Job::Get);
         self.ledger.is_settled()
             && self.to_say.is_empty()
@@ -387,7 +387,8 @@ impl Session {
 
 /// Whether an event comes after another of its stream.
 fn follows(id: &str, last: Option<&str>) -> bool {
-    let number = |id: &str| id.split_once('-').map(|(_, seq)| seq.parse::<u32>().expect("a number"));
+    let number =
+        |id: &str| id.split_once('-').map(|(_, seq)| seq.parse::<u32>().expect("a number"));
     last.and_then(number) < number(id)
 }
 
@@ -429,7 +430,10 @@ impl Talk for Session {
 
     fn is_complete(&self) -> bool {
         let news = |uri: &String| self.ledger.updates(uri) == 1;
-        self.ledger.is_settled() && self.published.iter().all(news) && !self.has_lost_get && !self.has_lost
+        self.ledger.is_settled()
+            && self.published.iter().all(news)
+            && !self.has_lost_get
+            && !self.has_lost
     }
 
     fn wind_down(&mut self) {
@@ -447,13 +451,27 @@ impl Talk for Session {
         let mut running = self.ledger.running();
         // What was given up can only be heard on a new connection, and a draining server takes none.
         let is_heard = |id: &String| {
-            self.lanes.all.iter().any(|lane| matches!(&lane.job, Some(Job::Ask(ask)) if ask.id == *id && !ask.is_resumed))
+            self.lanes.all.iter().any(
+                |lane| matches!(&lane.job, Some(Job::Ask(ask)) if ask.id == *id && !ask.is_resumed),
+            )
         };
         running.retain(is_heard);
         running
     }
 
-    fn debug(&self) -> String { format!("lost {} {} {:?} {:?}", self.has_lost, self.has_lost_get, self.phase, self.lanes.all.iter().map(|l| (&l.job, l.http.wire.is_dead(), l.http.wire.is_said())).collect::<Vec<_>>()) }
+    fn debug(&self) -> String {
+        format!(
+            "lost {} {} {:?} {:?}",
+            self.has_lost,
+            self.has_lost_get,
+            self.phase,
+            self.lanes
+                .all
+                .iter()
+                .map(|l| (&l.job, l.http.wire.is_dead(), l.http.wire.is_said()))
+                .collect::<Vec<_>>()
+        )
+    }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }
