@@ -53,11 +53,6 @@ impl Table {
         Ok(Self { file: file.to_owned(), columns, lines })
     }
 
-    /// Rows, the header left out.
-    pub fn len(&self) -> usize {
-        self.lines.len()
-    }
-
     /// A column of measurements: finite, not negative.
     pub fn numbers(&self, name: &str) -> Result<Column, String> {
         let index = self.index(name)?;

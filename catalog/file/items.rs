@@ -81,15 +81,16 @@ pub(super) fn tool(table: &Table<'_>, folder: &Path) -> Option<ServedTool> {
 
 fn task(table: &Table<'_>, tool: Tool) -> Tool {
     table.only(&["support", "ttl_ms", "poll_interval_ms"]);
-    let mut tool = match table.required_text("support").as_deref() {
-        None => tool,
-        Some("optional") => tool.task(TaskSupport::Optional),
-        Some("required") => tool.task(TaskSupport::Required),
+    let support = match table.required_text("support").as_deref() {
+        Some("optional") => Some(TaskSupport::Optional),
+        Some("required") => Some(TaskSupport::Required),
         Some(_) => {
             table.fault("support", "must be \"optional\" or \"required\"");
-            tool
+            None
         }
+        None => None,
     };
+    let mut tool = tool.task(support.unwrap_or(TaskSupport::Optional));
     if let Some(ms) = table.number("ttl_ms", 1..=TASK_HINT_MS_MAX) {
         tool = tool.task_ttl(Duration::from_millis(ms));
     }

@@ -423,7 +423,8 @@ impl Engine {
             record.out,
             CallOut::Modern { open: false, .. } | CallOut::Request { place: Some(_), stream: None }
         );
-        if silent && record.takes.sse && record.commit_at <= now && self.open_call_stream(net, key) {
+        if silent && record.takes.sse && record.commit_at <= now && self.open_call_stream(net, key)
+        {
             self.prime_call_stream(net, key);
         }
         let Some(record) = self.calls.get(key) else { return };
@@ -574,7 +575,9 @@ impl Engine {
     /// crash on an event without data.
     fn prime_call_stream<N: Net>(&mut self, net: &mut N, key: Key) {
         let Some(record) = self.calls.get(key) else { return };
-        let CallOut::Request { place: Some(place), stream: Some(number) } = record.out else { return };
+        let CallOut::Request { place: Some(place), stream: Some(number) } = record.out else {
+            return;
+        };
         if record.version < Version::V2025_11_25 {
             return;
         }
@@ -924,9 +927,7 @@ impl Engine {
             CallOut::Away(place) => {
                 let conn = place.exchange.conn;
                 let reply = EngineMail::PipeReply { conn, message: message.into() };
-                if !net.mail(place.shard, Mail::Engine(reply)) {
-                    net.counters().error("mail_reply_dropped");
-                }
+                net.mail_surely(place.shard, Mail::Engine(reply));
             }
             // Tasks end in `task_step`.
             CallOut::Task(_) => net.counters().error("answer_without_stream"),

@@ -9,6 +9,8 @@ pub struct Held {
     pub calls: usize,
     /// Batches that are not answered yet.
     pub batches: usize,
+    /// Tasks whose time is not over; they outlive their clients.
+    pub tasks: usize,
     /// `subscriptions/listen` streams.
     pub listens: usize,
     /// Resources somebody subscribed to.
@@ -29,6 +31,7 @@ impl Engine {
         Held {
             calls: self.calls.len(),
             batches: self.batches.len(),
+            tasks: self.tasks.len(),
             listens: self.listens.len(),
             uris: self.listens.uris(),
             pipes: self.pipes.conns().len(),

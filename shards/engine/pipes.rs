@@ -131,13 +131,20 @@ impl Engine {
             Err(error) if id.is_some() => return self.pipe_error(net, conn, id, &error),
             Err(_) => return net.counters().error("malformed_message"),
         };
+        let route = mcp::pipe_era(&message, Some(&params), session.is_some());
         // What runs may end; new work would keep the pipe from ever being done.
-        if self.draining && id.is_some() && !looks_after_tasks(method) {
+        let is_work = match route {
+            PipeRoute::Modern => id.is_some() && !looks_after_tasks(method),
+            PipeRoute::Initialize | PipeRoute::Legacy => id.is_some(),
+            PipeRoute::Batch => true,
+            _ => false,
+        };
+        if self.draining && is_work {
             net.counters().error("refused_draining");
             let error = RpcError::new(codes::INTERNAL_ERROR, "The server is draining");
             return self.pipe_error(net, conn, id, &error);
         }
-        match mcp::pipe_era(&message, Some(&params), session.is_some()) {
+        match route {
             PipeRoute::Modern => self.pipe_modern(net, conn, id, method, &params),
             PipeRoute::Initialize => self.pipe_initialize(net, conn, id, &params),
             PipeRoute::Ping => {

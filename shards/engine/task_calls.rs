@@ -268,12 +268,17 @@ impl Engine {
         }
         let mut json = Vec::new();
         jsonrpc::write_error_object(&mut json, &too_large(net));
+        // These few bytes are kept uncounted.
         self.tasks.charge(key, 0, 0);
         self.set_state(net, key, State::Failed(json.into()));
     }
 
     fn set_state<N: Net>(&mut self, net: &mut N, key: Key, state: State) {
         let Some(task) = self.tasks.get_mut(key) else { return };
+        if !matches!(state, State::InputRequired(_)) {
+            // What it was doing when it ended is no news any more.
+            task.message = None;
+        }
         task.state = state;
         task.updated_unix_ms = net.unix_ms();
         self.task_changed(net, key);

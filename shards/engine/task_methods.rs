@@ -2,11 +2,12 @@
 //! session id does: mine, serve; another shard's, forward what was asked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use erlmcp_protocol::mcp::{
     self, InputResponses, Key as ParamKey, Method, Params, TASKS_EXTENSION, Version, errors,
 };
-use erlmcp_protocol::seal::SessionToken;
+use erlmcp_protocol::seal::{SessionToken, TaskToken};
 use serde_json::Value;
 
 use super::caller::{CallOut, Caller, Takes};
@@ -76,7 +77,7 @@ impl Engine {
                 TaskAsk::Update { answers, bytes: raw.get().len() }
             }
         };
-        let at = self.open_task(net, id).ok_or_else(errors::unknown_task)?;
+        let at = self.open_task(id).ok_or_else(errors::unknown_task)?.at;
         if at.shard == self.seat.shard {
             self.task_asked(net, caller, &at, ask)
         } else {
@@ -84,13 +85,12 @@ impl Engine {
         }
     }
 
-    /// Where a task lives, if its id is of this life of this node and its time is not over.
-    fn open_task<N: Net>(&self, net: &N, id: &str) -> Option<SessionToken> {
+    /// What a task id says, if it is of this life of this node.
+    fn open_task(&self, id: &str) -> Option<TaskToken> {
         let token = self.config.keys.open_task(id)?;
-        let ours = token.at.node == self.config.node
-            && token.at.epoch == self.config.epoch
-            && token.at.shard < self.seat.shards;
-        (ours && net.unix_ms() < token.expires_unix_ms).then_some(token.at)
+        let SessionToken { node, epoch, shard, .. } = token.at;
+        let ours = node == self.config.node && epoch == self.config.epoch;
+        (ours && shard < self.seat.shards).then_some(token)
     }
 
     fn forward_task<N: Net>(
@@ -187,9 +187,13 @@ impl Engine {
 
     /// Of the ids a client wants to hear of, those of living tasks. Ids that are not are left out.
     pub(super) fn accepted_tasks<N: Net>(&self, net: &N, ids: Box<[Box<str>]>) -> Box<[Box<str>]> {
-        let lives = |id: &str| {
-            let at = self.open_task(net, id);
-            at.is_some_and(|at| at.shard != self.seat.shard || self.tasks.find(&at).is_some())
+        let lives = |id: &str| match self.open_task(id) {
+            None => false,
+            Some(TaskToken { at, .. }) if at.shard == self.seat.shard => {
+                self.tasks.find(&at).is_some()
+            }
+            // Only the owner knows, but what the id says is as good as its word.
+            Some(TaskToken { expires_unix_ms, .. }) => net.unix_ms() < expires_unix_ms,
         };
         ids.into_iter().filter(|id| lives(id)).collect()
     }
@@ -197,7 +201,7 @@ impl Engine {
     /// Asks the owners of other shards' tasks to tell us of them; who cannot be asked is left out.
     pub(super) fn watch_tasks<N: Net>(&mut self, net: &mut N, filter: &mut Filter) {
         let mut away: BTreeMap<u16, Vec<SessionToken>> = BTreeMap::new();
-        for at in filter.tasks.iter().filter_map(|id| self.open_task(net, id)) {
+        for TaskToken { at, .. } in filter.tasks.iter().filter_map(|id| self.open_task(id)) {
             if at.shard != self.seat.shard {
                 away.entry(at.shard).or_default().push(at);
             }
@@ -209,7 +213,7 @@ impl Engine {
             }
             net.counters().error("watch_refused");
             let tasks = std::mem::take(&mut filter.tasks);
-            let elsewhere = |id: &str| self.open_task(net, id).is_some_and(|at| at.shard != shard);
+            let elsewhere = |id: &str| self.open_task(id).is_some_and(|it| it.at.shard != shard);
             filter.tasks = tasks.into_iter().filter(|id| elsewhere(id)).collect();
         }
     }
@@ -218,8 +222,9 @@ impl Engine {
     /// the change may have come just before.
     pub(super) fn tell_tasks<N: Net>(&mut self, net: &mut N, listen: Key, ids: &[Box<str>]) {
         for id in ids {
-            let at = self.open_task(net, id).filter(|at| at.shard == self.seat.shard);
-            let task = at.and_then(|at| self.tasks.find(&at)).and_then(|key| self.tasks.get(key));
+            let here = self.open_task(id).filter(|token| token.at.shard == self.seat.shard);
+            let key = here.and_then(|token| self.tasks.find(&token.at));
+            let task = key.and_then(|key| self.tasks.get(key));
             let Some(task) = task.filter(|task| !matches!(task.state, State::Working(_))) else {
                 continue;
             };
@@ -239,7 +244,7 @@ impl Engine {
             }
             if !matches!(task.state, State::Working(_)) {
                 let (id, members) = (task.id.clone(), task.members());
-                self.mail_news(net, watcher, id, members);
+                mail_news(net, watcher, id, members);
             }
         }
     }
@@ -252,22 +257,15 @@ impl Engine {
         }
         let (id, members, watchers) = (task.id.clone(), task.members(), task.watchers.clone());
         for watcher in watchers {
-            self.mail_news(net, watcher, id.clone(), members.clone());
+            mail_news(net, watcher, id.clone(), members.clone());
         }
         self.fan_out_task(net, id, members);
     }
+}
 
-    fn mail_news<N: Net>(
-        &self,
-        net: &mut N,
-        watcher: u16,
-        id: Box<str>,
-        members: std::sync::Arc<[u8]>,
-    ) {
-        if !net.mail(watcher, Mail::Engine(EngineMail::TaskNews { id, members })) {
-            net.counters().error("task_news_dropped");
-        }
-    }
+/// News that found no room wait: a subscriber that missed the end of a task would wait for ever.
+fn mail_news<N: Net>(net: &mut N, watcher: u16, id: Box<str>, members: Arc<[u8]>) {
+    net.mail_surely(watcher, Mail::Engine(EngineMail::TaskNews { id, members }));
 }
 
 /// Digest c.15: whoever does not declare the extension has no tasks.

@@ -1,9 +1,9 @@
 //! The tasks of a shard (extension `io.modelcontextprotocol/tasks`, digest c.15): calls that go on after
 //! their caller was given an id.
 //!
-//! Invariants: a task lives exactly until its time is over, however it ends, so its sealed id alone says
-//! whether it lives; a working task has one call in the table of calls, which names it; a task that waits
-//! for its client has none, and holds up nothing; what all tasks keep stays within `tasks_bytes_max`.
+//! Invariants: a task lives exactly until its time is over, however it ends, so what its sealed id says of that
+//! is true; a working task has one call in the table of calls, which names it; a task that waits for its client
+//! has none, and holds up nothing; what all tasks keep stays within `tasks_bytes_max`.
 //! Refused: dropping an ended task to make room (a client may come for its result until the last moment).
 
 use std::sync::Arc;

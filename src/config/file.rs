@@ -142,9 +142,26 @@ fn read_limits(source: &mut Source<'_>, table: &DeTable<'_>, limits: &mut Limits
 }
 
 fn read_socket(source: &mut Source<'_>, table: &DeTable<'_>, socket: &mut SocketConfig) {
-    let SocketConfig { backlog } = socket;
+    let SocketConfig {
+        backlog,
+        recv_buffer_bytes,
+        send_buffer_bytes,
+        nodelay,
+        keepalive_idle_s,
+        keepalive_interval_s,
+        keepalive_count,
+        user_timeout_ms,
+    } = socket;
     let mut section = Section::new(source, "socket", table);
     section.number("backlog", backlog, 1..=65_535);
+    section.number_or_zero("recv_buffer_bytes", recv_buffer_bytes, 4 * KIB..=64 * MIB);
+    section.number_or_zero("send_buffer_bytes", send_buffer_bytes, 4 * KIB..=64 * MIB);
+    section.boolean("nodelay", nodelay);
+    // What the kernel accepts (tcp(7)).
+    section.number_or_zero("keepalive_idle_s", keepalive_idle_s, 1..=32_767);
+    section.number("keepalive_interval_s", keepalive_interval_s, 1..=32_767);
+    section.number("keepalive_count", keepalive_count, 1..=127);
+    section.number_or_zero("user_timeout_ms", user_timeout_ms, 1_000..=HOUR_MS);
     section.finish();
 }
 

@@ -25,7 +25,9 @@ fn answers(body: &Value) -> Vec<(String, i64)> {
 }
 
 /// A batch, and what is answered: `None` for nothing at all.
-fn cases() -> Vec<(Value, Option<Vec<(&'static str, i64)>>)> {
+type Case = (Value, Option<Vec<(&'static str, i64)>>);
+
+fn cases() -> Vec<Case> {
     let ping = |id: i32| request(id, "ping", json!({}));
     let done = notification("notifications/initialized", json!({}));
     vec![

@@ -400,7 +400,7 @@ fn what_is_counted_is_what_happened() {
     let sent = later(&mut world, 5, "a");
     world.leave(sent);
     let counted = world.wires[0].counters.requests["tools/call"];
-    assert_eq!(counted, [1; 5], "ok, tool_error, rpc_error, cancelled, input_required");
+    assert_eq!(counted[..5], [1; 5], "ok, tool_error, rpc_error, cancelled, input_required");
     let tools: Vec<&String> = world.wires[0].counters.tool_latency_us.keys().collect();
     assert_eq!(tools, ["broken", "echo"]);
 }

@@ -143,6 +143,10 @@ fn idle_pipes_are_closed_and_busy_ones_when_they_are_done() {
         assert_eq!((told.len(), &told[0]["id"]), (1, &json!(2)), "the subscription ends: {told:?}");
         let refused = world.tell(busy, &modern(3, "tools/call", later("c")));
         assert_eq!((&refused["error"]["code"], &refused["id"]), (&json!(-32603), &json!(3)));
+        let refused = world.tell(batch, &json!([request(4, "ping", json!({}))]));
+        assert_eq!(refused["error"]["code"], -32603);
+        let alive = world.tell(batch, &request(5, "ping", json!({})));
+        assert_eq!(alive["result"], json!({}), "it is still there");
         world.finish("a", "done");
         assert_eq!(world.told(busy)[0]["id"], 1);
         assert_eq!(world.closed(busy), Some(CloseReason::GoingAway));

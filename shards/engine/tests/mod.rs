@@ -21,3 +21,5 @@ mod sse;
 mod status_legacy;
 mod status_modern;
 mod streams;
+mod task_news;
+mod tasks;

@@ -1,13 +1,17 @@
 //! Random histories: many clients of every kind do whatever they like, and when all have gone nothing may be
 //! left of them. A failure prints its seed.
 
+use erlmcp_catalog::ask::roots;
+use erlmcp_catalog::{IntoStep as _, NeedInput};
 use serde_json::{Value, json};
 
-use super::ask::{Legacy, hello, modern, notification, request, response, tool};
+use super::ask::{Legacy, META, hello, modern, notification, request, response, tool};
+use super::harbour::{Desk, harbour, job};
+use super::tasks::EXTENSION;
 use super::world::{PipeId, Sent, Setup, World};
 use crate::net::PipeKind;
 
-const STEPS: usize = 1500;
+const STEPS: usize = 1000;
 const TOOLS: [&str; 14] = [
     "echo",
     "broken",
@@ -25,7 +29,11 @@ const TOOLS: [&str; 14] = [
     "publish",
 ];
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
-const CLIENT: fn() -> Value = || json!({ "elicitation": {}, "sampling": {}, "roots": {} });
+/// What all clients can do.
+fn client() -> Value {
+    let tasks = json!({ EXTENSION: {} });
+    json!({ "elicitation": {}, "sampling": {}, "roots": {}, "extensions": tasks })
+}
 
 /// Everything the clients remember.
 struct Crowd {
@@ -35,12 +43,16 @@ struct Crowd {
     ancients: Vec<(Sent, String)>,
     open: Vec<Sent>,
     pipes: Vec<PipeId>,
+    tasks: Vec<Value>,
     ids: u32,
 }
 
 impl Crowd {
     fn new(seed: u64) -> Self {
-        let mut setup = Setup { shards: 3, seed, ..Setup::default() };
+        let desk = Desk::default();
+        let catalog = harbour(&desk).tool(job(&desk)).build().expect("a catalog");
+        let catalog = Some(catalog);
+        let mut setup = Setup { shards: 3, seed, catalog, desk, ..Setup::default() };
         setup.limits.sessions_max = 6;
         setup.limits.session_evict_after_ms = 500;
         setup.limits.session_idle_ms = 20_000;
@@ -49,10 +61,13 @@ impl Crowd {
         setup.limits.listens_max = 6;
         setup.limits.replay_events_max = 4;
         setup.limits.client_request_timeout_ms = 3_000;
+        setup.limits.task_ttl_ms = 30_000;
+        setup.limits.tasks_max = 5;
         let mut world = World::with(setup);
         world.slow_mail = true;
         let (sessions, ancients, open) = (Vec::new(), Vec::new(), Vec::new());
-        Self { world, sessions, ancients, open, pipes: Vec::new(), ids: 0 }
+        let (pipes, tasks) = (Vec::new(), Vec::new());
+        Self { world, sessions, ancients, open, pipes, tasks, ids: 0 }
     }
 
     fn draw(&mut self, below: usize) -> usize {
@@ -112,10 +127,10 @@ impl Crowd {
 
     fn step(&mut self) {
         let (shard, id) = (self.shard(), self.id());
-        match self.draw(23) {
+        match self.draw(26) {
             0 => {
                 let version = ["2025-03-26", "2025-06-18", "2025-11-25"][self.draw(3)];
-                let hello = request(id, "initialize", hello(version, CLIENT()));
+                let hello = request(id, "initialize", hello(version, client()));
                 let heard = self.world.post("/mcp").on(shard).json(hello).reply();
                 if let Some(id) = heard.header("mcp-session-id") {
                     self.sessions.push(Legacy { id: id.to_owned(), version });
@@ -150,7 +165,7 @@ impl Crowd {
             }
             9 | 10 => {
                 let call = self.call();
-                let ask = self.world.modern(id, "tools/call", call).client(CLIENT()).on(shard);
+                let ask = self.world.modern(id, "tools/call", call).client(client()).on(shard);
                 let sent = ask.send();
                 self.open.push(sent);
             }
@@ -166,7 +181,7 @@ impl Crowd {
                 let heard = self.world.heard(sent);
                 if heard.open {
                     let endpoint = heard.events()[0].data.clone().expect("an endpoint");
-                    let hello = request(0, "initialize", hello("2025-03-26", CLIENT()));
+                    let hello = request(0, "initialize", hello("2025-03-26", client()));
                     self.world.post(&endpoint).on(shard).json(hello).send();
                     self.ancients.push((sent, endpoint));
                 }
@@ -183,7 +198,7 @@ impl Crowd {
                 let pipe = self.world.pipe(shard, kind);
                 self.pipes.push(pipe);
                 if self.draw(2) == 0 {
-                    let hello = request(0, "initialize", hello("2025-03-26", CLIENT()));
+                    let hello = request(0, "initialize", hello("2025-03-26", client()));
                     self.world.say(pipe, &hello);
                 }
             }
@@ -246,6 +261,17 @@ impl Crowd {
                 let (to, blocked) = (self.shard(), self.draw(3) == 0);
                 self.world.block_mail(shard, to, blocked);
             }
+            22 => {
+                let call = tool("job", json!({ "key": KEYS[self.draw(KEYS.len())] }));
+                let ask = self.world.modern(id, "tools/call", call).client(client()).on(shard);
+                let sent = ask.send();
+                let heard = self.world.heard(sent);
+                if heard.status == 200 && heard.code() == 0 {
+                    self.tasks.push(heard.result()["taskId"].clone());
+                }
+                self.open.push(sent);
+            }
+            23 | 24 => self.task_step(id, shard),
             _ => self.world.publish("crane://7/state"),
         }
         for _ in 0..self.draw(4) {
@@ -253,11 +279,36 @@ impl Crowd {
         }
     }
 
+    fn task_step(&mut self, id: u32, shard: u16) {
+        let Some(task) = self.pick(|crowd| &crowd.tasks) else { return };
+        let method = ["tasks/get", "tasks/update", "tasks/cancel", "subscriptions/listen"];
+        let method = method[self.draw(method.len())];
+        let round = self.draw(3) + 1;
+        let params = match method {
+            "subscriptions/listen" => json!({ "notifications": { "taskIds": [task] } }),
+            "tasks/update" => {
+                let key = format!("roots-{round}");
+                json!({ "taskId": task, "inputResponses": { key: { "roots": [] } } })
+            }
+            _ => json!({ "taskId": task }),
+        };
+        if self.draw(3) == 0
+            && let Some(pipe) = self.pick(|crowd| &crowd.pipes)
+        {
+            let mut message = modern(id, method, params);
+            message["params"]["_meta"][format!("{META}clientCapabilities")] = client();
+            return self.world.say(pipe, &message);
+        }
+        let sent = self.world.modern(id, method, params).client(client()).on(shard).send();
+        self.open.push(sent);
+    }
+
     fn answer_some(&mut self) {
         let key = KEYS[self.draw(KEYS.len())];
         let Some(reply) = self.world.desk.find(key) else { return };
-        match self.draw(4) {
+        match self.draw(5) {
             0 => drop(reply),
+            2 => _ = reply.step(NeedInput::ask([roots("roots")]).into_step()),
             1 => {
                 reply.progress(5.0, None, None);
                 reply.done("said something before");
@@ -309,6 +360,8 @@ fn check(seed: u64) {
         crowd.step();
         let faults: Vec<&String> = crowd.world.wires.iter().flat_map(|wire| &wire.faults).collect();
         assert!(faults.is_empty(), "seed {seed}, step {step}: {faults:?}");
+        let loose = crowd.world.loose_ends();
+        assert!(loose.is_empty(), "seed {seed}, step {step}: {loose:?}");
     }
     crowd.disperse();
     let left = crowd.world.leftovers();

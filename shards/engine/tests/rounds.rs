@@ -73,6 +73,10 @@ fn the_order_of_arguments_does_not_matter_to_a_state_but_their_values_do() {
         let heard = world.modern(31, "tools/call", params).client(forms()).reply();
         assert_eq!((heard.status, heard.code()), (200, code), "{what}: {}", heard.body);
     }
+    let mut anew = retry(&state);
+    (anew["requestState"], anew["inputResponses"]) = (Value::Null, Value::Null);
+    let heard = world.modern(31, "tools/call", anew).client(forms()).reply();
+    assert_eq!(heard.result()["resultType"], "input_required", "null is a first round");
     let mut ask = world.modern(31, "tools/call", retry(&state)).client(forms());
     ask = ask.edit(|message| {
         let arguments = json!({ "by": "me", "crane": 7 });

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::engine::EngineMail;
 use crate::io::{ConnId, Millis};
 use crate::message::Mail;
-use crate::net::{CloseReason, Exchange, Headers, Net, PipeKind, TimerKey};
+use crate::net::{CloseReason, Exchange, Headers, Net, TimerKey};
 use crate::stats::Counters;
 
 /// 2026-11-20T09:00:00Z, when every world begins.
@@ -66,7 +66,6 @@ pub struct Said {
 /// What was said down one pipe.
 #[derive(Debug)]
 pub struct PipeEnd {
-    pub kind: PipeKind,
     pub messages: VecDeque<Value>,
     pub closed: Option<CloseReason>,
 }

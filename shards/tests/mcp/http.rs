@@ -74,6 +74,12 @@ impl Wire {
         self.heard.extend(self.client.received());
     }
 
+    /// Says all there is to say, hears all there is to hear.
+    pub fn flush(&mut self) {
+        self.client.send(&std::mem::take(&mut self.to_say));
+        self.heard.extend(self.client.received());
+    }
+
     /// Nothing more will come.
     pub fn is_dead(&self) -> bool {
         self.has_left || self.client.end().is_some()
@@ -126,6 +132,12 @@ impl Http {
         while self.read() {}
     }
 
+    /// Says all, hears all.
+    pub fn go_on_steadily(&mut self) {
+        self.wire.flush();
+        while self.read() {}
+    }
+
     pub fn next(&mut self) -> Option<Seen> {
         self.seen.pop_front()
     }
@@ -141,7 +153,9 @@ impl Http {
             return self.read_chunk();
         }
         let heard = &self.wire.heard;
-        let Some(head) = heard.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+        let Some(head) = heard.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return false;
+        };
         let text = String::from_utf8(heard[..head].to_vec()).expect("a head is text");
         let field = |name: &str| {
             let start = format!("{name}: ");
@@ -150,7 +164,10 @@ impl Http {
         let status: u16 = text[9..12].parse().expect("a status");
         let session = field("Mcp-Session-Id");
         if field("Transfer-Encoding").is_some() {
-            assert_eq!((status, field("Content-Type").as_deref()), (200, Some("text/event-stream")));
+            assert_eq!(
+                (status, field("Content-Type").as_deref()),
+                (200, Some("text/event-stream"))
+            );
             self.wire.heard.drain(..head + 4);
             self.seen.push_back(Seen::Open { session });
             self.stream = Some(String::new());

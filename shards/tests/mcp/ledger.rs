@@ -97,7 +97,8 @@ impl Ledger {
 
     fn hear_progress(&mut self, params: &Value) {
         let token = params["progressToken"].to_string();
-        let asked = self.asked.get_mut(&token).unwrap_or_else(|| panic!("token of nobody: {token}"));
+        let asked =
+            self.asked.get_mut(&token).unwrap_or_else(|| panic!("token of nobody: {token}"));
         assert!(asked.tracked, "nobody wants progress of {token}");
         assert!(!asked.is_answered, "progress of {token} after its answer");
         asked.steps += 1;

@@ -222,7 +222,11 @@ impl Pipe {
 
 impl Talk for Pipe {
     fn go_on(&mut self, _world: &World, dice: &mut Dice) {
-        if !self.to_ask.is_empty() && !self.is_winding_down && !self.has_finished && dice.percent(40) {
+        if !self.to_ask.is_empty()
+            && !self.is_winding_down
+            && !self.has_finished
+            && dice.percent(40)
+        {
             self.ask(dice);
         }
         self.wire.go_on(dice);
@@ -278,7 +282,6 @@ impl Talk for Pipe {
         self.ledger.running()
     }
 
-    fn debug(&self) -> String { format!("pipe {:?}", (self.kind, self.is_open, self.is_closed, self.has_finished, self.wire.is_dead(), self.to_ask.len(), self.listening.as_ref().map(|l| l.is_heard))) }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }

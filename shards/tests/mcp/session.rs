@@ -21,6 +21,8 @@ enum Job {
     /// A notification or a response: 202.
     Say(Value),
     Ask(Box<Ask>),
+    /// Requests of one batch, answered together.
+    Batch(Vec<String>),
     /// The GET stream.
     Get,
     Delete,
@@ -42,6 +44,7 @@ enum Todo {
     Subscribe(String),
     Publish(String),
     Cancel(Asking),
+    Batch(Vec<Asking>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +97,9 @@ impl Session {
         }
         if dice.percent(30) {
             todo.push(Todo::Cancel(Asking::wait(400, dice.percent(60))));
+        }
+        if version == "2025-03-26" && dice.percent(60) {
+            todo.push(Todo::Batch(vec![Asking::echo(dice), Asking::wait(30, false)]));
         }
         if version == "2025-11-25" && dice.percent(40) {
             let text = "Reconnection test completed: the client came back for its answer";
@@ -155,10 +161,24 @@ impl Session {
             }
             Phase::Open if !self.todo.is_empty() => {
                 let todo = self.todo.swap_remove(dice.below(self.todo.len()));
+                if let Todo::Batch(askings) = todo {
+                    let mut batch = vec![initialized()];
+                    let mut ids = Vec::new();
+                    for asking in askings {
+                        let id = self.ledger.next_id(dice);
+                        self.ledger.asked(&id, asking.expect.clone(), false);
+                        batch.push(asking.message(Era::Legacy, &id));
+                        ids.push(id.to_string());
+                    }
+                    lane.http.wire.say(&post(&Value::Array(batch)));
+                    lane.job = Some(Job::Batch(ids));
+                    return;
+                }
                 let id = self.ledger.next_id(dice);
                 let text = id.to_string();
                 let mut is_cancelled = false;
                 let asking = match todo {
+                    Todo::Batch(_) => return,
                     Todo::Ask(asking) => asking,
                     Todo::Subscribe(uri) => {
                         let params = serde_json::json!({ "uri": uri });
@@ -205,8 +225,8 @@ impl Session {
 
     /// Everything asked is answered, everything to be said is said, all news were heard.
     fn is_quiet(&self) -> bool {
-        let all_heard = self.has_lost_get
-            || self.published.iter().all(|uri| 0 < self.ledger.updates(uri));
+        let all_heard =
+            self.has_lost_get || self.published.iter().all(|uri| 0 < self.ledger.updates(uri));
         let is_busy = |job: &Job| !matches!(job, Job::Get);
         self.ledger.is_settled()
             && self.to_say.is_empty()
@@ -295,6 +315,15 @@ impl Session {
                 let id = ask.id.clone();
                 self.follow_up(&id);
             }
+            (Job::Batch(ids), Seen::Whole { status, body, .. }) => {
+                assert_eq!(status, 200, "{body}");
+                let answers = parse(&body);
+                for answer in answers.as_array().expect("a batch is answered by one") {
+                    let answered = self.ledger.hear(answer);
+                    assert!(matches!(answered, Heard::Answer(id) if ids.contains(&id)));
+                }
+                assert!(ids.iter().all(|id| self.ledger.is_answered(id)), "{body}");
+            }
             (Job::Get, Seen::Whole { status, body, .. }) => {
                 // As many GET streams as may be: the server has not seen the others go. Or DELETE was faster.
                 let is_deleted = status == 404 && Phase::Deleting <= self.phase;
@@ -375,6 +404,7 @@ impl Session {
                 }
                 _ => self.ledger.excuse(&ask.id),
             },
+            Job::Batch(ids) => ids.iter().for_each(|id| self.ledger.excuse(id)),
             Job::Get => {
                 self.has_get = false;
                 self.has_lost_get = true;
@@ -387,7 +417,8 @@ impl Session {
 
 /// Whether an event comes after another of its stream.
 fn follows(id: &str, last: Option<&str>) -> bool {
-    let number = |id: &str| id.split_once('-').map(|(_, seq)| seq.parse::<u32>().expect("a number"));
+    let number =
+        |id: &str| id.split_once('-').map(|(_, seq)| seq.parse::<u32>().expect("a number"));
     last.and_then(number) < number(id)
 }
 
@@ -429,7 +460,10 @@ impl Talk for Session {
 
     fn is_complete(&self) -> bool {
         let news = |uri: &String| self.ledger.updates(uri) == 1;
-        self.ledger.is_settled() && self.published.iter().all(news) && !self.has_lost_get && !self.has_lost
+        self.ledger.is_settled()
+            && self.published.iter().all(news)
+            && !self.has_lost_get
+            && !self.has_lost
     }
 
     fn wind_down(&mut self) {
@@ -447,13 +481,14 @@ impl Talk for Session {
         let mut running = self.ledger.running();
         // What was given up can only be heard on a new connection, and a draining server takes none.
         let is_heard = |id: &String| {
-            self.lanes.all.iter().any(|lane| matches!(&lane.job, Some(Job::Ask(ask)) if ask.id == *id && !ask.is_resumed))
+            self.lanes.all.iter().any(
+                |lane| matches!(&lane.job, Some(Job::Ask(ask)) if ask.id == *id && !ask.is_resumed),
+            )
         };
         running.retain(is_heard);
         running
     }
 
-    fn debug(&self) -> String { format!("lost {} {} {:?} {:?}", self.has_lost, self.has_lost_get, self.phase, self.lanes.all.iter().map(|l| (&l.job, l.http.wire.is_dead(), l.http.wire.is_said())).collect::<Vec<_>>()) }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }

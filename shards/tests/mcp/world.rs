@@ -119,7 +119,18 @@ impl World {
         let shards = shards.collect();
         let dice = Dice::new(seed ^ 0x5EED);
         let is_perfect = faults == Faults::none();
-        Self { net, dice, posts, handle, shards, jobs, clock, futures: Vec::new(), seed, is_perfect }
+        Self {
+            net,
+            dice,
+            posts,
+            handle,
+            shards,
+            jobs,
+            clock,
+            futures: Vec::new(),
+            seed,
+            is_perfect,
+        }
     }
 
     /// A millisecond passes; each shard turns, or, in a world with faults, is late now and then.
@@ -246,7 +257,8 @@ fn serve_to(posts: Arc<[ForeignPost<Mail>]>, runner: Arc<dyn Runner>) -> Handle 
             let told = audience.clone();
             let handle = everything().expect("a built-in catalog can be served").into_handle();
             let tools = [echo(), wait(), publish(), grind()];
-            let added = handle.update(|draft| tools.into_iter().for_each(|tool| draft.add_tool(tool)));
+            let added =
+                handle.update(|draft| tools.into_iter().for_each(|tool| draft.add_tool(tool)));
             added.expect("their names are free");
             handle.listen(Box::new(move |snapshot, changes| {
                 let told = told.lock().unwrap_or_else(PoisonError::into_inner);
