@@ -134,18 +134,6 @@ impl Talk for Listener {
         Vec::new()
     }
 
-    fn debug(&self) -> String {
-        format!(
-            "{} ack {} ended {} dead {} {} {:?} {:?}",
-            self.is_winding_down,
-            self.is_acknowledged,
-            self.has_ended,
-            self.stream.is_dead(),
-            self.publications,
-            self.ledger.notices,
-            self.publisher.as_ref().map(|p| p.debug())
-        )
-    }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }

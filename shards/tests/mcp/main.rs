@@ -15,12 +15,13 @@ mod pipe;
 mod say;
 mod session;
 mod sse;
+mod streams;
 mod talk;
 mod world;
 
 use std::ops::Range;
 
-use erlmcp_shards::io::sim::Faults;
+use erlmcp_shards::io::sim::{ChunkLen, Faults};
 
 use listen::Listener;
 use modern::Modern;
@@ -40,7 +41,14 @@ fn seeds(count: u64) -> Range<u64> {
 
 /// A client of any kind.
 fn any(world: &World, number: usize, dice: &mut Dice) -> Box<dyn Talk> {
-    match dice.below(7) {
+    of_kind(dice.below(KINDS), world, number, dice)
+}
+
+/// Kinds of clients; sessions count twice.
+const KINDS: usize = 7;
+
+fn of_kind(kind: usize, world: &World, number: usize, dice: &mut Dice) -> Box<dyn Talk> {
+    match kind {
         0 => Box::new(Modern::new(dice)),
         1 | 2 => Box::new(Session::new(number, dice)),
         3 => Box::new(Pipe::new(Kind::Lines, world, number, dice)),
@@ -66,7 +74,7 @@ fn finish(talks: &mut [Box<dyn Talk>], world: &mut World, dice: &mut Dice) {
         world.turn();
     }
     let waiting = talks.iter().filter(|talk| !talk.is_over());
-    let missing: Vec<_> = waiting.map(|talk| (talk.debug(), talk.ledger().missing())).collect();
+    let missing: Vec<_> = waiting.map(|talk| talk.ledger().missing()).collect();
     panic!("somebody waits for ever: {missing:#?}, {:#?}", world.held());
 }
 
@@ -98,6 +106,19 @@ fn in_a_rough_world_everything_is_answered_and_heard_exactly_once() {
                 talk.ledger().notices
             );
         }
+        depart(talks, &mut world, &mut dice);
+    }
+}
+
+/// A client of every kind, in a world where everything comes a byte at a time.
+#[test]
+fn byte_by_byte_everything_is_answered_just_as_well() {
+    for seed in seeds(7) {
+        let mut world = World::new(seed, Faults { chunk: ChunkLen::Fixed(1), ..Faults::none() });
+        let mut dice = Dice::new(seed);
+        let mut talks = vec![of_kind(seed as usize % KINDS, &world, 0, &mut dice)];
+        finish(&mut talks, &mut world, &mut dice);
+        assert!(talks[0].is_complete(), "{:#?}", talks[0].ledger().missing());
         depart(talks, &mut world, &mut dice);
     }
 }

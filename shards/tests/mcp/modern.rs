@@ -134,16 +134,6 @@ impl Talk for Modern {
         self.ledger.running()
     }
 
-    fn debug(&self) -> String {
-        format!(
-            "modern {:?}",
-            self.lanes
-                .all
-                .iter()
-                .map(|l| (l.job.is_some(), l.http.wire.is_dead(), l.http.wire.is_said()))
-                .collect::<Vec<_>>()
-        )
-    }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }

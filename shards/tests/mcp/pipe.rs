@@ -282,20 +282,6 @@ impl Talk for Pipe {
         self.ledger.running()
     }
 
-    fn debug(&self) -> String {
-        format!(
-            "pipe {:?}",
-            (
-                self.kind,
-                self.is_open,
-                self.is_closed,
-                self.has_finished,
-                self.wire.is_dead(),
-                self.to_ask.len(),
-                self.listening.as_ref().map(|l| l.is_heard)
-            )
-        )
-    }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }

@@ -21,6 +21,8 @@ enum Job {
     /// A notification or a response: 202.
     Say(Value),
     Ask(Box<Ask>),
+    /// Requests of one batch, answered together.
+    Batch(Vec<String>),
     /// The GET stream.
     Get,
     Delete,
@@ -42,6 +44,7 @@ enum Todo {
     Subscribe(String),
     Publish(String),
     Cancel(Asking),
+    Batch(Vec<Asking>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +97,9 @@ impl Session {
         }
         if dice.percent(30) {
             todo.push(Todo::Cancel(Asking::wait(400, dice.percent(60))));
+        }
+        if version == "2025-03-26" && dice.percent(60) {
+            todo.push(Todo::Batch(vec![Asking::echo(dice), Asking::wait(30, false)]));
         }
         if version == "2025-11-25" && dice.percent(40) {
             let text = "Reconnection test completed: the client came back for its answer";
@@ -155,10 +161,24 @@ impl Session {
             }
             Phase::Open if !self.todo.is_empty() => {
                 let todo = self.todo.swap_remove(dice.below(self.todo.len()));
+                if let Todo::Batch(askings) = todo {
+                    let mut batch = vec![initialized()];
+                    let mut ids = Vec::new();
+                    for asking in askings {
+                        let id = self.ledger.next_id(dice);
+                        self.ledger.asked(&id, asking.expect.clone(), false);
+                        batch.push(asking.message(Era::Legacy, &id));
+                        ids.push(id.to_string());
+                    }
+                    lane.http.wire.say(&post(&Value::Array(batch)));
+                    lane.job = Some(Job::Batch(ids));
+                    return;
+                }
                 let id = self.ledger.next_id(dice);
                 let text = id.to_string();
                 let mut is_cancelled = false;
                 let asking = match todo {
+                    Todo::Batch(_) => return,
                     Todo::Ask(asking) => asking,
                     Todo::Subscribe(uri) => {
                         let params = serde_json::json!({ "uri": uri });
@@ -295,6 +315,15 @@ impl Session {
                 let id = ask.id.clone();
                 self.follow_up(&id);
             }
+            (Job::Batch(ids), Seen::Whole { status, body, .. }) => {
+                assert_eq!(status, 200, "{body}");
+                let answers = parse(&body);
+                for answer in answers.as_array().expect("a batch is answered by one") {
+                    let answered = self.ledger.hear(answer);
+                    assert!(matches!(answered, Heard::Answer(id) if ids.contains(&id)));
+                }
+                assert!(ids.iter().all(|id| self.ledger.is_answered(id)), "{body}");
+            }
             (Job::Get, Seen::Whole { status, body, .. }) => {
                 // As many GET streams as may be: the server has not seen the others go. Or DELETE was faster.
                 let is_deleted = status == 404 && Phase::Deleting <= self.phase;
@@ -375,6 +404,7 @@ impl Session {
                 }
                 _ => self.ledger.excuse(&ask.id),
             },
+            Job::Batch(ids) => ids.iter().for_each(|id| self.ledger.excuse(id)),
             Job::Get => {
                 self.has_get = false;
                 self.has_lost_get = true;
@@ -459,19 +489,6 @@ impl Talk for Session {
         running
     }
 
-    fn debug(&self) -> String {
-        format!(
-            "lost {} {} {:?} {:?}",
-            self.has_lost,
-            self.has_lost_get,
-            self.phase,
-            self.lanes
-                .all
-                .iter()
-                .map(|l| (&l.job, l.http.wire.is_dead(), l.http.wire.is_said()))
-                .collect::<Vec<_>>()
-        )
-    }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }

@@ -154,9 +154,6 @@ impl Talk for Sse {
         self.ledger.running()
     }
 
-    fn debug(&self) -> String {
-        format!("sse {:?}", (self.stream.is_dead(), self.has_lost, self.to_ask.len()))
-    }
     fn ledger(&self) -> &Ledger {
         &self.ledger
     }

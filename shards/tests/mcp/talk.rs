@@ -19,9 +19,6 @@ pub trait Talk {
     /// Calls that run for certain.
     fn running(&self) -> Vec<String>;
     fn ledger(&self) -> &Ledger;
-    fn debug(&self) -> String {
-        String::new()
-    }
 }
 
 /// A connection, and what is done on it.
