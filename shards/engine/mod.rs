@@ -134,7 +134,10 @@ pub struct Engine {
     seat: Seat,
     config: Arc<EngineConfig>,
     bounds: ReplayBounds,
+    /// What is served, as this shard's own copy.
     snapshot: Arc<Snapshot>,
+    /// Whose copy it is.
+    source: Arc<Snapshot>,
     context: Arc<Context>,
     answers: Arc<Answers>,
     sessions: sessions::Sessions,
@@ -170,13 +173,15 @@ impl Engine {
             ttl_ms: limits.replay_ttl_ms,
         };
         let answers = Arc::new(Answers::new(wake));
-        let snapshot = catalog.snapshot().for_shard();
+        let source = catalog.snapshot();
+        let snapshot = source.for_shard();
         let context = Arc::new(Context { catalog, runner, sinks: answers.clone() });
         Self {
             seat,
             config,
             bounds,
             snapshot,
+            source,
             context,
             answers,
             sessions: Default::default(),
