@@ -195,15 +195,21 @@ impl Engine {
         );
         match accept {
             Ok(key) => {
-                let offered = head.ws_protocol.as_str();
-                net.upgrade(to, key.as_str(), ws::select_subprotocol(offered));
+                // RFC 6455 §11.3.4: the list may come in several fields.
+                let mut fields = head
+                    .fields()
+                    .filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"))
+                    .filter_map(|(_, value)| std::str::from_utf8(value).ok());
+                let chosen = fields.find_map(|offered| ws::select_subprotocol(Some(offered)));
+                net.upgrade(to, key.as_str(), chosen);
             }
             Err(error) => {
                 net.counters().error("websocket_handshake");
-                let version = [("Sec-WebSocket-Version", "13")];
-                let extra: &[(&str, &str)] = if error.status() == 426 { &version } else { &[] };
-                let headers =
-                    Headers { content_type: Some("text/plain"), extra, ..Headers::default() };
+                let headers = Headers {
+                    content_type: Some("text/plain"),
+                    extra: error.fields(),
+                    ..Headers::default()
+                };
                 net.respond(to, error.status(), headers, error.to_string().as_bytes());
             }
         }
