@@ -100,8 +100,7 @@ fn in_a_rough_world_everything_is_answered_and_heard_exactly_once() {
         for talk in &talks {
             assert!(
                 talk.is_complete(),
-                "{} {:#?} {:?}",
-                talk.debug(),
+                "{:#?} {:?}",
                 talk.ledger().missing(),
                 talk.ledger().notices
             );
@@ -178,22 +177,6 @@ fn in_the_middle_of_a_drain_what_runs_is_answered_and_all_is_over_before_the_dea
         while !world.is_over() {
             go_on(&mut talks, &world, &mut dice);
             world.turn();
-            if until <= world.net.now() {
-                let snaps = world.snapshots();
-                eprintln!(
-                    "{:#?} {:?}",
-                    snaps
-                        .iter()
-                        .map(|s| (
-                            s.shard,
-                            &s.counters.errors,
-                            s.counters.streams_active,
-                            s.counters.connections_active
-                        ))
-                        .collect::<Vec<_>>(),
-                    talks.iter().map(|t| t.debug()).collect::<Vec<_>>()
-                );
-            }
             assert!(
                 world.net.now() < until,
                 "{} connections, {:?}",
