@@ -88,7 +88,7 @@ fn depart(mut talks: Vec<Box<dyn Talk>>, world: &mut World, dice: &mut Dice) {
 /// Nothing that a correct server hides from its clients may be seen by them.
 #[test]
 fn in_a_rough_world_everything_is_answered_and_heard_exactly_once() {
-    for seed in seeds(400) {
+    for seed in seeds(700) {
         let faults = if seed % 4 == 0 { Faults::none() } else { Faults::rough() };
         let mut world = World::new(seed, faults);
         let mut dice = Dice::new(seed);
@@ -100,8 +100,7 @@ fn in_a_rough_world_everything_is_answered_and_heard_exactly_once() {
         for talk in &talks {
             assert!(
                 talk.is_complete(),
-                "{} {:#?} {:?}",
-                talk.debug(),
+                "{:#?} {:?}",
                 talk.ledger().missing(),
                 talk.ledger().notices
             );
@@ -127,7 +126,7 @@ fn byte_by_byte_everything_is_answered_just_as_well() {
 #[test]
 fn in_a_wild_world_whoever_lives_is_served_and_nothing_is_left_of_the_others() {
     let mut resets = 0;
-    for seed in seeds(400) {
+    for seed in seeds(700) {
         let mut world = World::new(seed, Faults::wild());
         let mut dice = Dice::new(seed);
         let mut talks: Vec<Box<dyn Talk>> = Vec::new();
@@ -155,7 +154,7 @@ fn in_a_wild_world_whoever_lives_is_served_and_nothing_is_left_of_the_others() {
 /// before the deadline, and nothing is left.
 #[test]
 fn in_the_middle_of_a_drain_what_runs_is_answered_and_all_is_over_before_the_deadline() {
-    for seed in seeds(400) {
+    for seed in seeds(700) {
         let faults = if seed % 4 == 0 { Faults::none() } else { Faults::rough() };
         let mut world = World::new(seed, faults);
         let mut dice = Dice::new(seed);
@@ -178,22 +177,6 @@ fn in_the_middle_of_a_drain_what_runs_is_answered_and_all_is_over_before_the_dea
         while !world.is_over() {
             go_on(&mut talks, &world, &mut dice);
             world.turn();
-            if until <= world.net.now() {
-                let snaps = world.snapshots();
-                eprintln!(
-                    "{:#?} {:?}",
-                    snaps
-                        .iter()
-                        .map(|s| (
-                            s.shard,
-                            &s.counters.errors,
-                            s.counters.streams_active,
-                            s.counters.connections_active
-                        ))
-                        .collect::<Vec<_>>(),
-                    talks.iter().map(|t| t.debug()).collect::<Vec<_>>()
-                );
-            }
             assert!(
                 world.net.now() < until,
                 "{} connections, {:?}",

@@ -436,10 +436,9 @@ impl Talk for Session {
                 self.lanes.all[index].job = self.hear(job, seen);
             }
             self.maybe_abandon(index, dice);
-            if self.lanes.all[index].http.is_dead() {
-                if let Some(job) = self.lanes.all[index].job.take() {
-                    self.lose(job, false);
-                }
+            let lane = &mut self.lanes.all[index];
+            if let Some(job) = lane.job.take_if(|_| lane.http.is_dead()) {
+                self.lose(job, false);
             }
         }
         self.lanes.bury();
