@@ -18,6 +18,8 @@ const BOTTOM: f64 = 46.0;
 const PLACES: usize = 360;
 /// Up to so many values are marked one by one.
 const MARKED_MAX: usize = 40;
+/// Colours and dashes that the style sheet has.
+pub const INKS: usize = 6;
 
 /// A plot of lines over the same x.
 #[derive(Debug)]
@@ -72,10 +74,11 @@ impl LineChart {
 
     /// The plot with its legend, as a part of the page.
     pub fn render(&self) -> String {
-        let legend = legend(self.lines.iter().map(|line| {
+        let names = self.lines.iter().map(|line| {
             let is_there = line.values.iter().any(Option::is_some);
             (line.name.as_str(), is_there)
-        }));
+        });
+        let legend = legend(names, Key::Line);
         let body = if self.is_measured() { self.svg() } else { unmeasured() };
         figure(self.id, self.title, &self.caption, &legend, &body)
     }
@@ -144,7 +147,7 @@ impl LineChart {
         if path.is_empty() {
             return String::new();
         }
-        format!("<g class=\"line i{ink}\"><path d=\"{path}\"/>{marks}</g>")
+        format!("<g class=\"line i{}\"><path d=\"{path}\"/>{marks}</g>", ink % INKS)
     }
 
     /// Rows to draw: all, or the telling ones of each place. `None` lifts the pen.
@@ -243,14 +246,29 @@ pub fn unmeasured() -> String {
     format!("<p class=\"unmeasured\">{NOT_MEASURED}</p>")
 }
 
-/// Names with the look of their lines; those of which nothing was measured say so.
-pub fn legend<'n>(names: impl Iterator<Item = (&'n str, bool)>) -> String {
+/// What a legend shows beside a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// A piece of the line.
+    Line,
+    /// A piece of the bar.
+    Bar,
+}
+
+/// Names with the look of what is plotted; those of which nothing was measured say so.
+pub fn legend<'n>(names: impl Iterator<Item = (&'n str, bool)>, key: Key) -> String {
+    let shape = match key {
+        Key::Line => ("line", "<path d=\"M1 5h24\"/>"),
+        Key::Bar => ("bar", "<rect x=\"6\" width=\"14\" height=\"10\"/>"),
+    };
     let mut out = String::from("<ul class=\"legend\">");
-    for (ink, (name, is_there)) in names.enumerate() {
+    for (index, (name, is_there)) in names.enumerate() {
         let more = if is_there { String::new() } else { format!(" <em>{NOT_MEASURED}</em>") };
         out.push_str(&format!(
-            "<li><svg class=\"key\" viewBox=\"0 0 26 10\" aria-hidden=\"true\"><g class=\"line i{ink}\">\
-             <path d=\"M1 5h24\"/></g></svg>{}{more}</li>",
+            "<li><svg class=\"key\" viewBox=\"0 0 26 10\" aria-hidden=\"true\"><g class=\"{} i{}\">{}</g></svg>{}{more}</li>",
+            shape.0,
+            index % INKS,
+            shape.1,
             escape(name)
         ));
     }

@@ -16,6 +16,11 @@ mod scale;
 mod summary;
 mod unit;
 
+#[cfg(test)]
+mod browser_tests;
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::path::Path;
 
