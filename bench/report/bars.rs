@@ -86,8 +86,10 @@ fn draw(bar: &Bar, what: Compared, comparison: &Comparison<'_>, y: &Scale, zero:
         bar.rounds,
     );
     format!(
-        "<g class=\"bar i{}\"><title>{}</title><rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>\
-         <path class=\"whisker\" d=\"M{x:.1} {low:.1}V{high:.1}M{:.1} {low:.1}h8M{:.1} {high:.1}h8\"/>\
+        "<g class=\"bar i{}\"><title>{}</title><rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" \
+         height=\"{:.1}\"/>\
+         <path class=\"whisker\" d=\"M{x:.1} {low:.1}V{high:.1}M{:.1} {low:.1}h8M{:.1} \
+         {high:.1}h8\"/>\
          <text x=\"{x:.1}\" y=\"{label_y:.1}\">{}</text></g>",
         bar.peer % INKS,
         escape(&title),

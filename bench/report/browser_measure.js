@@ -10,7 +10,7 @@ const contrast = (one, other) => {
   const [high, low] = [luminance(one), luminance(other)].sort((a, b) => b - a);
   return (high + 0.05) / (low + 0.05);
 };
-// Coordinates that the plot has no place for: not finite, or outside of it.
+// What the plot has no place for: not finite, or outside of it.
 const strange = (svg) => {
   const { width, height } = svg.viewBox.baseVal;
   const found = [];
@@ -22,6 +22,12 @@ const strange = (svg) => {
   for (const rect of svg.querySelectorAll(".bar rect")) {
     const box = rect.getBBox();
     if (!(0 <= box.x && box.x + box.width <= width && 0 <= box.y && box.y + box.height <= height)) found.push(rect.outerHTML);
+  }
+  const frame = svg.getBoundingClientRect();
+  for (const text of svg.querySelectorAll("text")) {
+    const box = text.getBoundingClientRect();
+    const fits = frame.left <= box.left && box.right <= frame.right && frame.top <= box.top && box.bottom <= frame.bottom;
+    if (!fits) found.push(text.textContent);
   }
   return found;
 };

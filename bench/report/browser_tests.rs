@@ -1,7 +1,7 @@
 //! What a real browser makes of the page: every plot has data, in sight, on axes that can be read.
 //!
-//! Needs Chromium (Debian's `chromium`); without it the tests say so and pass. `REPORT_SCREENSHOTS=FOLDER` keeps the
-//! screenshots for whoever wants to look.
+//! Needs Chromium (Debian's `chromium`); without it the tests say so and pass.
+//! `REPORT_SCREENSHOTS=FOLDER` keeps the screenshots for whoever wants to look.
 
 use std::env;
 use std::fs;
@@ -68,7 +68,7 @@ fn check_plot(plot: &Value, at: &str) {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let at = format!("{at}: {}", plot["id"]);
     assert!(300.0 < number(&plot["width"]) && 120.0 < number(&plot["height"]), "{at}: {plot}");
-    assert_eq!(plot["strange"], Value::Array(vec![]), "{at}: coordinates out of the plot");
+    assert_eq!(plot["strange"], Value::Array(vec![]), "{at}: out of the plot");
     assert_eq!(plot["overlaps"], Value::Array(vec![]), "{at}: labels over each other");
     assert!(2 <= plot["xTicks"].as_u64().unwrap() && 2 <= plot["yTicks"].as_u64().unwrap(), "{at}");
     assert!(plot["titles"].as_u64().unwrap() > 0, "{at}: nothing to hover");

@@ -1,4 +1,5 @@
-//! Tables of raw measurements: comma-separated, a header, no quoting; an empty cell was not measured.
+//! Tables of raw measurements: comma-separated, a header, no quoting; an empty cell was not
+//! measured.
 
 use std::fs;
 use std::io;

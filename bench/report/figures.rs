@@ -44,7 +44,8 @@ fn connections(windows: Option<&Windows>, figures: &mut Vec<Figure>) {
     add(
         "connections lost while held",
         Unit::Count,
-        "connections.csv: highest target less the lowest actual, after all were there and while all were asked for",
+        "connections.csv: highest target less the lowest actual, after all were there and while \
+         all were asked for",
         &|windows| {
             let (asked, full) = (highest(&windows.target)?, row_when_full(windows)?);
             let held = windows.target.iter().zip(&windows.actual).skip(full);
@@ -141,7 +142,8 @@ fn resources(raw: &Raw, figures: &mut Vec<Figure>) {
     add("memory of socket buffers, highest", socket.and_then(highest), Unit::Bytes, from);
     let from = "resource-usage.csv: kernel_slab_bytes, the whole host";
     add("memory of kernel objects, highest", slab.and_then(highest), Unit::Bytes, from);
-    let from = "slope of memory over connections until the most were there: both CSV files, joined by time";
+    let from = "slope of memory over connections until the most were there: both CSV files, \
+    joined by time";
     let per_connection =
         |column: Option<&Column>| growth(raw.windows.as_ref()?, resources?, column?);
     add("memory of the server per connection", per_connection(rss), Unit::Bytes, from);
@@ -149,7 +151,8 @@ fn resources(raw: &Raw, figures: &mut Vec<Figure>) {
     add("memory of kernel objects per connection", per_connection(slab), Unit::Bytes, from);
 }
 
-/// From the last row without a connection, or the first row, to the first with all that were asked for.
+/// From the last row without a connection, or the first row, to the first with all that were asked
+/// for.
 fn ramp_s(windows: &Windows) -> Option<f64> {
     let full = row_when_full(windows)?;
     let before = windows.actual[..full].iter().rposition(|actual| *actual == Some(0.0));
@@ -161,7 +164,8 @@ fn row_when_full(windows: &Windows) -> Option<usize> {
     windows.actual.iter().position(|actual| actual.is_some_and(|actual| asked <= actual))
 }
 
-/// When calls were measured, on the clock of the run: the intervals of the histogram, those that touch as one.
+/// When calls were measured, on the clock of the run: the intervals of the histogram, those that
+/// touch as one.
 fn measured_s(raw: &Raw) -> Vec<(f64, f64)> {
     let Some(latencies) = &raw.latencies else { return Vec::new() };
     let epoch = raw.epoch();

@@ -29,8 +29,10 @@ pub fn render(raw: &Raw) -> String {
     let mut out = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title} · erlmcp-bench</title>\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
+         'unsafe-inline'\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title} · \
+         erlmcp-bench</title>\n\
          <style>\n{}</style>\n</head>\n<body>\n<main>\n",
         include_str!("style.css")
     );
@@ -66,7 +68,8 @@ fn header(summary: &Summary) -> String {
         format!("<span>{}</span>", escape(&value))
     });
     let mut out = format!(
-        "<header>\n<h1>{} <span id=\"verdict\" class=\"badge {class}\">{verdict}</span></h1>\n<p class=\"host\">{}</p>\n",
+        "<header>\n<h1>{} <span id=\"verdict\" class=\"badge {class}\">{verdict}</span></h1>\n<p \
+         class=\"host\">{}</p>\n",
         escape(&summary.scenario),
         host.join(" · ")
     );
@@ -74,7 +77,8 @@ fn header(summary: &Summary) -> String {
         let reasons: Vec<String> =
             summary.generator_limited.iter().map(|why| escape(why)).collect();
         out.push_str(&format!(
-            "<p id=\"generator-limited\" class=\"warning\"><strong>The load generator was the bottleneck</strong>: {}. \
+            "<p id=\"generator-limited\" class=\"warning\"><strong>The load generator was the \
+             bottleneck</strong>: {}. \
              The server may be better than these numbers.</p>\n",
             reasons.join("; ")
         ));
@@ -89,7 +93,8 @@ fn header(summary: &Summary) -> String {
             let cell = |text: &Option<String>| escape(text.as_deref().unwrap_or(NOT_MEASURED));
             let (limit, measured) = (cell(&one.limit), cell(&one.measured));
             format!(
-                "<tr><th>{}</th><td>{limit}</td><td>{measured}</td><td><span class=\"badge {class}\">{word}</span></td></tr>\n",
+                "<tr><th>{}</th><td>{limit}</td><td>{measured}</td><td><span class=\"badge \
+                 {class}\">{word}</span></td></tr>\n",
                 escape(&one.name)
             )
         });
@@ -195,7 +200,8 @@ fn comparison(raw: &Raw) -> String {
     }
     let names = ["", "connections", "server", "median", "least", "most", "ratio", "least", "most"];
     let about = format!(
-        "compare.csv over rounds. Ratio: how many times better {} did than the server of the row, each round compared with itself.",
+        "compare.csv over rounds. Ratio: how many times better {} did than the server of the row, \
+         each round compared with itself.",
         comparison.subject()
     );
     section("Comparison", &about, &table(&names, rows.into_iter()))

@@ -72,7 +72,8 @@ fn windows(windows: Option<&Windows>) -> Vec<LineChart> {
         LineChart {
             id: "latency",
             title: "Latency over time",
-            caption: "connections.csv: percentiles of the calls that ended in each half second; the axis goes by factors."
+            caption: "connections.csv: percentiles of the calls that ended in each half second; \
+            the axis goes by factors."
                 .into(),
             x: x(),
             y_name: "latency",
@@ -110,7 +111,8 @@ fn distribution(latencies: Option<&Latencies>) -> LineChart {
         id: "distribution",
         title: "Latency by percentile",
         caption: format!(
-            "histogram.hdr: {} calls; so many of them took no longer than this. Each nine is as wide as the one before.",
+            "histogram.hdr: {} calls; so many of them took no longer than this. Each nine is as \
+             wide as the one before.",
             grouped(calls as f64, 0)
         ),
         x: XAxis {
@@ -174,7 +176,8 @@ fn resources(resources: Option<&Resources>) -> Vec<LineChart> {
         LineChart {
             id: "memory",
             title: "Memory",
-            caption: "resource-usage.csv: resident memory of the server; what the kernel keeps in buffers of sockets (both ends), and how much its objects grew (the whole host)."
+            caption: "resource-usage.csv: resident memory of the server; what the kernel keeps in \
+            buffers of sockets (both ends), and how much its objects grew (the whole host)."
                 .into(),
             x: x(),
             y_name: "memory",

@@ -97,7 +97,8 @@ pub struct Resources {
     pub generator_cpu_percent: Column,
     /// What the kernel keeps in the buffers of sockets, of both ends.
     pub socket_memory_bytes: Column,
-    /// What the kernel keeps for its own objects, sockets among them, the whole host; may be missing.
+    /// What the kernel keeps for its own objects, sockets among them, the whole host; may be
+    /// missing.
     pub kernel_slab_bytes: Column,
     /// The same, without what it was when the run began.
     pub kernel_grown_bytes: Column,

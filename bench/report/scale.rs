@@ -60,7 +60,7 @@ impl Scale {
             Scale::Linear { min, max } => (value - min) / (max - min),
             Scale::Log { min, max } if 0.0 < value => (value / min).log10() / (max / min).log10(),
             Scale::Log { .. } => return None,
-            Scale::Nines { nines } if 1.0 <= value => nines / nines,
+            Scale::Nines { .. } if 1.0 <= value => 1.0,
             Scale::Nines { nines } => (-(1.0 - value).log10() / nines).min(1.0),
         };
         at.is_finite().then(|| at.clamp(0.0, 1.0))

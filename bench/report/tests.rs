@@ -1,4 +1,5 @@
-//! The figures and the page of the sample folders, and what happens when something is missing or malformed.
+//! The figures and the page of the sample folders, and what happens when something is missing or
+//! malformed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -85,7 +86,8 @@ fn check_spoilt(sample: &str, name: &str, from: &str, to: &str, expect: &str) {
 
 #[test]
 fn the_figures_are_those_of_the_raw_files() {
-    // Computed apart from this program: from the CSV files by hand, from the histogram by another reader.
+    // Computed apart from this program: from the CSV files by hand, from the histogram by another
+    // reader.
     check(
         "hold",
         &[
@@ -167,7 +169,8 @@ fn a_step_tells_its_memory_or_takes_it_from_the_time_it_was_held() {
         let row = steps.split("<tr>").find(|row| row.contains(&format!(">{count}<"))).unwrap();
         row.matches("not measured").count()
     };
-    // Neither sockets nor kernel objects were measured; the server was, though the step at 10,000 does not say so.
+    // Neither sockets nor kernel objects were measured; the server was, though the step at 10,000
+    // does not say so.
     assert_eq!((cells("10,000"), cells("50,000")), (2, 2));
     assert!(steps.contains("16.7 MiB"), "11 MiB and 600 B for each of 10,000");
 }
