@@ -10,7 +10,7 @@ use super::unit::{NOT_MEASURED, Unit};
 pub const WIDTH: f64 = 640.0;
 /// The same.
 pub const HEIGHT: f64 = 290.0;
-const LEFT: f64 = 74.0;
+const LEFT: f64 = 82.0;
 const RIGHT: f64 = 28.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 46.0;
@@ -373,7 +373,7 @@ mod tests {
     #[test]
     fn a_gap_lifts_the_pen_and_a_lone_value_is_a_dot() {
         let svg = chart(vec![Some(1.0), Some(2.0), None, Some(2.0), None]).render();
-        assert!(svg.contains("<path d=\"M74.0 128.0h0L208.5 12.0M477.5 12.0h0\"/>"), "{svg}");
+        assert!(svg.contains("<path d=\"M82.0 128.0h0L214.5 12.0M479.5 12.0h0\"/>"), "{svg}");
         assert!(svg.contains("<title>2 s\na: not measured</title>"), "{svg}");
     }
 
@@ -390,7 +390,7 @@ mod tests {
         let mut chart = chart(vec![Some(0.0), Some(10.0), Some(20.0)]);
         chart.is_log = true;
         let svg = chart.render();
-        assert!(svg.contains("<path d=\"M343.0 244.0h0L612.0 12.0\"/>"), "{svg}");
+        assert!(svg.contains("<path d=\"M347.0 244.0h0L612.0 12.0\"/>"), "{svg}");
     }
 
     #[test]

@@ -13,6 +13,7 @@
 
 mod complete;
 mod config;
+mod connect;
 mod entropy;
 mod user_data;
 
@@ -31,6 +32,7 @@ use super::bells::Bells;
 use super::buffers::Buffers;
 use super::{Chunk, Completion, ConnId, Io, ListenerIndex, Millis};
 pub use config::{RingStats, UringConfig};
+use connect::Dial;
 use entropy::Entropy;
 use user_data::{Op, pack};
 
@@ -61,6 +63,10 @@ struct Memory {
     buffers: Buffers,
     sends: Vec<Sending>,
     free_sends: Vec<u32>,
+    // Boxed: the kernel reads addresses in it.
+    #[allow(clippy::vec_box)]
+    dials: Vec<Box<Dial>>,
+    free_dials: Vec<u32>,
     /// The bell's read lands here.
     bell_word: Box<u64>,
     /// The kernel reads a descriptor here and writes the slot it chose.
@@ -133,6 +139,8 @@ impl Uring {
             buffers,
             sends: Vec::new(),
             free_sends: Vec::new(),
+            dials: Vec::new(),
+            free_dials: Vec::new(),
             bell_word: Box::new(0),
             adoption: Box::new(-1),
         };
@@ -187,22 +195,36 @@ impl Uring {
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return;
             }
-            self.stats.sq_full += 1;
-            self.enter(0, EnterFlags::empty(), None);
-            tries += 1;
-            if 1 < tries {
-                // The kernel took nothing: its completions must be reaped first.
-                assert!(tries < 1_000, "the kernel takes no submissions");
-                self.enter(0, EnterFlags::GETEVENTS, None);
-                let mut stash = std::mem::take(&mut self.stash);
-                self.reap(&mut stash);
-                self.stash = stash;
-            }
+            self.make_room(&mut tries);
+        }
+    }
+
+    /// Queues linked submissions, which must leave together.
+    fn push_chain(&mut self, entries: &[squeue::Entry]) {
+        self.stats.sqes += entries.len() as u64;
+        let mut tries = 0;
+        // SAFETY: as for `push`; what else is pointed to is static.
+        while unsafe { self.ring.submission().push_multiple(entries) }.is_err() {
+            self.make_room(&mut tries);
+        }
+    }
+
+    fn make_room(&mut self, tries: &mut u32) {
+        self.stats.sq_full += 1;
+        self.enter(0, EnterFlags::empty(), None);
+        *tries += 1;
+        if 1 < *tries {
+            // The kernel took nothing: its completions must be reaped first.
+            assert!(*tries < 1_000, "the kernel takes no submissions");
+            self.enter(0, EnterFlags::GETEVENTS, None);
+            let mut stash = std::mem::take(&mut self.stash);
+            self.reap(&mut stash);
+            self.stash = stash;
         }
     }
 
     /// io_uring_enter: submits what is queued and waits for `want` completions or until `wait` passed.
-    fn enter(&mut self, want: u32, flags: EnterFlags, wait: Option<Millis>) {
+    fn enter(&mut self, want: u32, flags: EnterFlags, wait: Option<Duration>) {
         let queued = self.ring.submission().len() as u32;
         let submitter = self.ring.submitter();
         self.stats.enters += 1;
@@ -212,7 +234,7 @@ impl Uring {
                 unsafe { submitter.enter::<libc::sigset_t>(queued, want, flags.bits(), None) }
             }
             Some(wait) => {
-                let time = Timespec::from(Duration::from_millis(wait.min(WAIT_MS_MAX)));
+                let time = Timespec::from(wait);
                 let args = SubmitArgs::new().timespec(&time);
                 let flags = flags | EnterFlags::EXT_ARG;
                 // SAFETY: EXT_ARG announces the extended argument, which outlives the call.
@@ -277,6 +299,19 @@ impl Uring {
         unsafe { submitter.enter::<libc::sigset_t>(0, 0, flags, None) }?;
         submitter.unregister_buf_ring(self.memory.buffers.group())?;
         submitter.unregister_files()
+    }
+
+    /// [`Io::turn`] with a finer clock, for who must be on time to less than a millisecond.
+    pub fn turn_within(&mut self, wait: Option<Duration>, out: &mut Vec<Completion>) {
+        // GETEVENTS even without waiting: deferred task work runs only then.
+        match wait {
+            Some(wait) if self.stash.is_empty() => self.enter(1, EnterFlags::GETEVENTS, Some(wait)),
+            _ => self.enter(0, EnterFlags::GETEVENTS, None),
+        }
+        self.read_clocks();
+        self.bell_heard = false;
+        out.append(&mut self.stash);
+        self.reap(out);
     }
 
     fn read_clocks(&mut self) {
@@ -437,15 +472,7 @@ impl Io for Uring {
     }
 
     fn turn(&mut self, wait: Option<Millis>, out: &mut Vec<Completion>) {
-        // GETEVENTS even without waiting: deferred task work runs only then.
-        match wait {
-            Some(wait) if self.stash.is_empty() => self.enter(1, EnterFlags::GETEVENTS, Some(wait)),
-            _ => self.enter(0, EnterFlags::GETEVENTS, None),
-        }
-        self.read_clocks();
-        self.bell_heard = false;
-        out.append(&mut self.stash);
-        self.reap(out);
+        self.turn_within(wait.map(|wait| Duration::from_millis(wait.min(WAIT_MS_MAX))), out);
     }
 
     fn capacity(&self) -> u32 {

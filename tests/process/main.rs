@@ -6,3 +6,4 @@ mod embed;
 mod serve;
 mod session;
 mod stdio;
+mod tasks;

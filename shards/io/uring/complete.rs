@@ -24,6 +24,10 @@ impl Uring {
                 self.stats.bells_failed += 1;
                 self.bells.ring(slot as u16);
             }
+            Some(Op::Socket) => self.complete_socket(slot, cqe.result(), out),
+            Some(Op::PrepareConnect | Op::Connect) => {
+                self.complete_connect(slot, cqe.result(), out);
+            }
             Some(Op::Adopt) => self.adopted = Some(cqe.result()),
             // A cancel that found nothing and a FIN on a dead connection say nothing new.
             Some(Op::Cancel | Op::ShutdownWrite) => {}
