@@ -28,8 +28,12 @@ pub enum Scenario {
     Idle(IdleArgs),
     /// Heap allocations per call.
     Allocations(AllocationsArgs),
+    /// Calls without a kernel.
+    Simulated(SimulatedArgs),
     /// The floor itself.
     Floor(FloorArgs),
+    /// The report of runs that were made before.
+    Report(ReportArgs),
 }
 
 /// CPU, system calls and allocations per call: our server and the floor in turns, a closed loop of calls over
@@ -118,6 +122,24 @@ pub struct AllocationsArgs {
     pub client_core: usize,
 }
 
+/// Calls through a shard over the simulated ring, for profilers that count instructions: no kernel, one
+/// thread, the same in every run.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "simulated")]
+pub struct SimulatedArgs {
+    /// tool to call; default echo
+    #[argh(option, arg_name = "NAME", default = "String::from(\"echo\")")]
+    pub tool: String,
+
+    /// calls; default 100000
+    #[argh(option, arg_name = "N", default = "100_000")]
+    pub calls: u64,
+
+    /// connections they come over; default 64
+    #[argh(option, arg_name = "N", default = "64")]
+    pub connections: u32,
+}
+
 /// A server that answers every piece of input with the same bytes, without looking at it: what this host
 /// and its kernel take for a request and an answer.
 #[derive(FromArgs, Debug)]
@@ -134,6 +156,15 @@ pub struct FloorArgs {
     /// file with the answer, head and body; default: a built-in one
     #[argh(option, arg_name = "FILE")]
     pub answer: Option<PathBuf>,
+}
+
+/// (Re)create report.html in folders of results, from the raw files in them and from nothing else.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "report")]
+pub struct ReportArgs {
+    /// folders of results, each the folder of one run
+    #[argh(positional, arg_name = "FOLDER")]
+    pub folders: Vec<PathBuf>,
 }
 
 /// Words between commas, as one option. (A plain `Vec` would be an option given several times.)

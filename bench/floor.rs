@@ -181,7 +181,7 @@ impl Floor {
                     self.settle(id);
                 }
             },
-            Completion::Closed { .. } | Completion::Bell => {}
+            Completion::Connected { .. } | Completion::Closed { .. } | Completion::Bell => {}
         }
     }
 

@@ -12,10 +12,13 @@ mod facts;
 mod floor;
 mod hotpath;
 mod idle;
+mod load;
 mod numbers;
 mod process;
+mod report;
 mod request;
 mod results;
+mod simulated;
 
 use std::process::ExitCode;
 
@@ -30,7 +33,9 @@ fn main() -> ExitCode {
         Scenario::Hotpath(args) => hotpath::run(args),
         Scenario::Idle(args) => idle::run(args),
         Scenario::Allocations(args) => allocations::run(args),
+        Scenario::Simulated(args) => simulated::run(args),
         Scenario::Floor(args) => floor::run(args),
+        Scenario::Report(args) => report::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

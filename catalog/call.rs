@@ -124,6 +124,17 @@ pub struct Context {
     pub sinks: Arc<dyn MakeSink>,
 }
 
+/// W3C trace context and baggage, as the request's `_meta` carried them (digest b.3). Not checked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TraceContext {
+    /// `traceparent`.
+    pub traceparent: Option<String>,
+    /// `tracestate`.
+    pub tracestate: Option<String>,
+    /// `baggage`.
+    pub baggage: Option<String>,
+}
+
 /// One call of a handler. Owned, so that it can travel to another thread (see [`Call::detach`]).
 pub struct Call {
     /// The tool's or prompt's name, or the resource's URI.
@@ -139,6 +150,8 @@ pub struct Call {
     pub version: Version,
     /// What this client can do.
     pub client: ClientCapabilities,
+    /// Where this call stands in a distributed trace, if the client said so; hand it on to what you call.
+    pub trace: Option<Box<TraceContext>>,
     /// Events of an inline call, in order; the shard takes them after the step and before its answer.
     pub events: Vec<CallEvent>,
     context: Arc<Context>,
@@ -166,6 +179,7 @@ impl Call {
             state: None,
             version,
             client,
+            trace: None,
             events: Vec::new(),
             context,
             ticket,
@@ -178,6 +192,12 @@ impl Call {
     pub fn resumed(mut self, responses: InputResponses, state: Option<Value>) -> Call {
         self.responses = responses;
         self.state = state;
+        self
+    }
+
+    /// The same call as part of a distributed trace.
+    pub fn traced(mut self, trace: Option<Box<TraceContext>>) -> Call {
+        self.trace = trace;
         self
     }
 
@@ -223,6 +243,11 @@ impl Call {
         Reply::new(Arc::clone(self.open_sink()), Some(kind))
     }
 
+    /// Whether a reply was taken: something may be said about this call from elsewhere.
+    pub fn is_deferred(&self) -> bool {
+        self.sink.is_some()
+    }
+
     /// Takes the call out of the shard's hands, so that it can move to another thread. What it emits from
     /// then on goes to the caller at once. Only meaningful together with [`Call::defer`].
     pub fn detach(&mut self) -> Call {
@@ -234,6 +259,7 @@ impl Call {
             state: self.state.take(),
             version: self.version,
             client: self.client,
+            trace: self.trace.take(),
             events: Vec::new(),
             context: Arc::clone(&self.context),
             ticket: self.ticket,

@@ -23,7 +23,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde_json::Value;
 
-use crate::call::{Call, Step};
+use crate::call::{Call, Step, TraceContext};
 use crate::offload::timed_out;
 use crate::step::{IntoStep, failed, text};
 
@@ -126,7 +126,10 @@ impl Exec {
     /// Runs it to its end, or to ours.
     pub(crate) fn run(&self, call: Call) -> Step {
         let input = call.arguments.to_string().into_bytes();
-        let answer = match self.start().and_then(|running| running.finish(self, &input, &call)) {
+        let answer = match self
+            .start(call.trace.as_deref())
+            .and_then(|running| running.finish(self, &input, &call))
+        {
             Ok(Finish::Exited(status, output, errors)) => self.answer(status, output, &errors),
             Ok(Finish::TimedOut) => timed_out(self.timeout),
             Ok(Finish::TooMuchOutput) => failed(format_args!(
@@ -139,7 +142,7 @@ impl Exec {
         answer.into_step()
     }
 
-    fn start(&self) -> io::Result<Running> {
+    fn start(&self, trace: Option<&TraceContext>) -> io::Result<Running> {
         let (program, arguments) = self.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().process_group(0);
@@ -150,6 +153,19 @@ impl Exec {
             }
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        // OpenTelemetry's names for trace context in an environment. A NUL cannot be in one.
+        let trace = trace.into_iter().flat_map(|trace| {
+            [
+                ("TRACEPARENT", &trace.traceparent),
+                ("TRACESTATE", &trace.tracestate),
+                ("BAGGAGE", &trace.baggage),
+            ]
+        });
+        for (name, value) in trace {
+            if let Some(value) = value.as_deref().filter(|value| !value.contains('\0')) {
+                command.env(name, value);
+            }
+        }
         command.current_dir(self.folder.as_deref().unwrap_or(Path::new(".")));
         Running::adopt(command.spawn()?)
     }

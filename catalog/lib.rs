@@ -31,7 +31,9 @@ mod uri_template;
 mod wire;
 
 pub use arguments::Arguments;
-pub use call::{Call, CallEvent, Change, Context, MakeSink, NeedInput, Outcome, ReplySink, Step};
+pub use call::{
+    Call, CallEvent, Change, Context, MakeSink, NeedInput, Outcome, ReplySink, Step, TraceContext,
+};
 pub use catalog::{Builder, Catalog, Draft};
 pub use demo::demo;
 pub use error::CatalogError;
@@ -48,7 +50,7 @@ pub use runner::{Overloaded, Runner};
 pub use snapshot::Snapshot;
 pub use step::{IntoPrompt, IntoResource, IntoStep, Json, assistant, failed, text, user};
 pub use threads::ThreadRunner;
-pub use tool::{NoArguments, ServedTool, Tool};
+pub use tool::{NoArguments, ServedTool, TaskHints, TaskSupport, Tool};
 pub use uri_template::fuzz_uri_template;
 pub use wire::{Annotations, Icon, Theme};
 // What handlers are written with, so that their authors need not name our versions.

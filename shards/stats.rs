@@ -46,11 +46,13 @@ pub enum OutcomeKind {
     Cancelled,
     /// `input_required`.
     InputRequired,
+    /// The call became a task.
+    Task,
 }
 
 impl OutcomeKind {
     /// How many.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
     /// All of them.
     pub const ALL: [OutcomeKind; Self::COUNT] = [
         OutcomeKind::Ok,
@@ -58,6 +60,7 @@ impl OutcomeKind {
         OutcomeKind::RpcError,
         OutcomeKind::Cancelled,
         OutcomeKind::InputRequired,
+        OutcomeKind::Task,
     ];
 
     /// Metric label.
@@ -68,12 +71,13 @@ impl OutcomeKind {
             OutcomeKind::RpcError => "rpc_error",
             OutcomeKind::Cancelled => "cancelled",
             OutcomeKind::InputRequired => "input_required",
+            OutcomeKind::Task => "task",
         }
     }
 }
 
 /// The counters of one shard.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Counters {
     /// Open connections by transport.
     pub connections_active: [u64; 4],
@@ -99,6 +103,8 @@ pub struct Counters {
     pub streams_active: u64,
     /// Calls in flight that were not answered inline.
     pub calls_active: u64,
+    /// Tasks kept, running or ended.
+    pub tasks_active: u64,
     /// Notifications fanned out to subscribers.
     pub notifications_out: u64,
     /// Requests sent to the shard that owns the session.
@@ -107,29 +113,6 @@ pub struct Counters {
     pub latency_us: BTreeMap<&'static str, Histogram<u64>>,
     /// The same for `tools/call`, by tool name (only names of the catalog).
     pub tool_latency_us: BTreeMap<String, Histogram<u64>>,
-}
-
-impl Default for Counters {
-    fn default() -> Self {
-        Self {
-            connections_active: [0; 4],
-            connections_total: [0; 4],
-            messages_in: 0,
-            messages_out: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            requests: BTreeMap::new(),
-            errors: BTreeMap::new(),
-            sessions_active: 0,
-            sessions_total: 0,
-            streams_active: 0,
-            calls_active: 0,
-            notifications_out: 0,
-            forwards_out: 0,
-            latency_us: BTreeMap::new(),
-            tool_latency_us: BTreeMap::new(),
-        }
-    }
 }
 
 impl Counters {

@@ -8,7 +8,7 @@ use erlmcp_tuning::{Demand, Finding, Rings, Root, Severity, check_all, raise_nof
 use crate::config::Config;
 
 /// Raises what can be raised, logs what is missing; `Err` is a gap with which nothing works.
-pub fn check(config: &Config, shards: usize) -> Result<(), Finding> {
+pub fn check(config: &Config, shards: usize) -> Result<(), Box<Finding>> {
     raise_nofile();
     let report = check_all(&Root::host(), demand(config, shards));
     for err in &report.errors {
@@ -16,7 +16,7 @@ pub fn check(config: &Config, shards: usize) -> Result<(), Finding> {
     }
     for finding in report.gaps() {
         match finding.severity() {
-            Some(Severity::Fatal) => return Err(finding.clone()),
+            Some(Severity::Fatal) => return Err(Box::new(finding.clone())),
             // A pipe to one client needs nothing of this.
             Some(Severity::Warning) if !config.server.stdio => log::warn!("{finding}"),
             _ => {}

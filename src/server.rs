@@ -54,7 +54,7 @@ pub enum BootError {
     /// The catalog cannot be served.
     Catalog(CatalogError),
     /// The host lacks something without which nothing works.
-    Host(Finding),
+    Host(Box<Finding>),
     /// The admin address cannot be listened on.
     Admin(SocketAddr, io::Error),
     /// The control plane does not start.

@@ -182,6 +182,10 @@ pub fn parse_params(raw: Option<Raw<'_>>) -> Result<Params<'_>, RpcError> {
 impl<'b> Params<'b> {
     /// Whether the value was of the right type.
     fn set(&mut self, key: Key, value: Raw<'b>) -> Result<bool, RpcError> {
+        // Digest c.11: a state that is null is none, and the first round begins anew.
+        if matches!(key, Key::RequestState | Key::InputResponses) && value.kind() == Kind::Null {
+            return Ok(true);
+        }
         let text = match key {
             Key::Name => &mut self.name,
             Key::Uri => &mut self.uri,

@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
+use erlmcp_protocol::ws::close;
+
+use super::pool::KEPT_BYTES_MAX;
 use super::record::{Conn, Flag, Lazy, Speaks, Stage};
-use super::{Conns, LINGER_BYTES_MAX, MESSAGES_PER_TURN, Notice};
+use super::{Conns, LINGER_BYTES_MAX, MESSAGES_PER_TURN, Notice, UNFINISHED_MESSAGES_MAX};
 use crate::io::ConnId;
 use crate::service::Service;
 
@@ -68,11 +71,16 @@ impl Conns {
         let Some(lazy) = self.get_mut(id).and_then(|conn| conn.lazy.as_mut()) else { return };
         // The input leaves the record while the service may write to it.
         let mut input = std::mem::take(&mut lazy.input);
+        self.kept_bytes -= input.len();
         let rest = self.consume(service, id, &mut input);
         input.truncate(rest.end);
         input.drain(..rest.start);
         match self.get_mut(id).filter(|conn| conn.stage == Stage::Open) {
-            Some(conn) if !input.is_empty() => conn.lazy().input = input,
+            Some(conn) if !input.is_empty() => {
+                let bytes = input.len();
+                conn.lazy().input = input;
+                self.kept_bytes += bytes;
+            }
             _ => {
                 self.pool.give(input);
                 self.trim(id);
@@ -132,7 +140,31 @@ impl Conns {
             lazy.input = self.pool.take();
         }
         lazy.input.extend_from_slice(bytes);
+        let is_large = KEPT_BYTES_MAX < lazy.kept_bytes();
+        self.kept_bytes += bytes.len();
         self.touch(id.slot);
+        if is_large && self.is_overloaded() {
+            self.refuse_message(id);
+        }
+    }
+
+    /// Whether unfinished messages take more memory than the shard has for them.
+    pub(super) fn is_overloaded(&self) -> bool {
+        self.limits.message_bytes_max.saturating_mul(UNFINISHED_MESSAGES_MAX) < self.kept_bytes
+    }
+
+    /// Lets go of a connection whose large message finds no memory; small ones go on.
+    pub(super) fn refuse_message(&mut self, id: ConnId) {
+        let Some(conn) = self.get(id) else { return };
+        let reason = "input_memory";
+        match conn.speaks {
+            Speaks::Http if !conn.is_pending() => self.refuse_unfinished(id, reason),
+            Speaks::WebSocket => {
+                self.counters.error(reason);
+                self.close_ws(id, close::TRY_AGAIN_LATER, "no memory for a message this large");
+            }
+            Speaks::Http | Speaks::Lines | Speaks::Stdio => self.sever(id, reason),
+        }
     }
 
     /// Bytes on a connection that is closing: they only show that the peer is still there.

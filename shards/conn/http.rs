@@ -100,6 +100,14 @@ impl Conns {
         self.finish(id);
     }
 
+    /// The request that is arriving is too large for the memory that is left.
+    pub(super) fn refuse_unfinished(&mut self, id: ConnId, reason: &'static str) {
+        self.counters.error(reason);
+        let seconds = self.jitter_seconds();
+        let text = format_args!("too many large requests at once: try again in {seconds} s");
+        self.say_and_finish(id, 503, Some(seconds), text);
+    }
+
     /// The deadline of an HTTP connection passed.
     pub(super) fn handle_http_due(&mut self, id: ConnId) {
         let Some(conn) = self.get(id) else { return };

@@ -50,6 +50,7 @@ impl Conns {
         {
             // The end of input ends the last line too.
             lazy.input.push(b'\n');
+            self.kept_bytes += 1;
             self.mark_ready(id);
         }
         self.after_feed(id);

@@ -20,6 +20,7 @@ mod random;
 mod record;
 mod settle;
 mod timers;
+mod unsent;
 mod ws;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ use self::random::Random;
 pub(crate) use self::record::NEVER;
 pub(crate) use self::record::Speaks;
 use self::record::{Conn, Flag, Lazy, Stage};
+use self::unsent::Unsent;
 use crate::config::Limits;
 use crate::io::{ConnId, Millis, RecvEnd};
 use crate::mail::Post;
@@ -48,6 +50,8 @@ pub(crate) const LINGER_MS: Millis = 2_000;
 pub(crate) const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// Pings a WebSocket may leave unanswered.
 pub(crate) const UNANSWERED_PINGS_MAX: u8 = 2;
+/// Largest messages (`message_bytes_max`) that may be unfinished on one shard at once, by their bytes.
+pub(crate) const UNFINISHED_MESSAGES_MAX: usize = 16;
 /// The slowest a reader may take a big answer, bytes per millisecond, on top of `send_stall_ms`.
 pub(crate) const SEND_BYTES_PER_MS_MIN: u64 = 64;
 /// Bits of a generation that travel in the ring.
@@ -63,6 +67,8 @@ pub(crate) enum Due {
     /// Arm this listener again.
     Accept(u8),
 }
+
+const _: () = assert!(size_of::<Due>() <= 16, "one reminder waits per idle connection");
 
 /// What the service must be told, after the call that caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +100,8 @@ pub(crate) struct Conns {
     /// Shards whose bell must be rung in this turn.
     bells: Vec<u16>,
     post: Post<Mail>,
+    /// Mail that must arrive and found no room.
+    unsent: Unsent<Mail>,
     pool: Pool,
     pub(crate) wheel: Wheel<Due>,
     random: Random,
@@ -104,6 +112,8 @@ pub(crate) struct Conns {
     occupied: u32,
     /// Occupied slots from which on new connections are refused.
     refuse_at: u32,
+    /// Bytes of unfinished messages, all connections together.
+    kept_bytes: usize,
     is_draining: bool,
     /// Completions for generations long gone.
     late: u64,
@@ -136,6 +146,7 @@ impl Conns {
             notices: VecDeque::new(),
             bells: Vec::new(),
             post,
+            unsent: Unsent::default(),
             pool: Pool::default(),
             wheel: Wheel::new(now),
             started: std::time::Instant::now(),
@@ -143,6 +154,7 @@ impl Conns {
             counters: Counters::default(),
             occupied: 0,
             refuse_at,
+            kept_bytes: 0,
             is_draining: false,
             late: 0,
         }
@@ -322,6 +334,7 @@ impl Conns {
             conn.flags.clear(flag);
         }
         if let Some(lazy) = conn.lazy.take() {
+            self.kept_bytes -= lazy.kept_bytes();
             self.pool.give(lazy.input);
         }
         if was_streaming {
@@ -354,10 +367,9 @@ impl Conns {
         for index in 0..self.table.len() {
             let conn = &self.table[index];
             let id = ConnId { slot: index as u32, generation: conn.generation };
-            let is_idle = conn.speaks == Speaks::Http
-                && !conn.is_pending()
-                && conn.input_bytes() == 0
-                && conn.backlog() == 0;
+            // An answer still under way was written as one that keeps the connection: it must not.
+            let is_idle =
+                conn.speaks == Speaks::Http && !conn.is_pending() && conn.input_bytes() == 0;
             if conn.stage == Stage::Open && is_idle {
                 self.finish(id);
             }
@@ -413,6 +425,11 @@ impl Conns {
     /// Whether some connection has input that need not wait for the kernel.
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// Bytes of unfinished messages, all connections together.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// Completions that came too late.

@@ -170,6 +170,13 @@ pub(crate) struct WebSocket {
     pub heard_at: Millis,
 }
 
+impl Lazy {
+    /// Bytes of unfinished messages.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.input.len() + self.ws.as_ref().map_or(0, |ws| ws.decoder.assembled_bytes())
+    }
+}
+
 impl Conn {
     /// Bytes queued and not yet sent.
     pub(crate) fn backlog(&self) -> usize {

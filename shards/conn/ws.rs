@@ -4,6 +4,7 @@ use erlmcp_protocol::Parsed;
 use erlmcp_protocol::ws::{Event, close, write_close, write_ping, write_pong};
 
 use super::feed::Step;
+use super::pool::KEPT_BYTES_MAX;
 use super::record::{Flag, Speaks, WebSocket};
 use super::{Conns, UNANSWERED_PINGS_MAX};
 use crate::io::ConnId;
@@ -47,6 +48,7 @@ impl Conns {
             ws.heard_at = now;
         }
         let max = self.limits.message_bytes_max;
+        self.kept_bytes -= ws.decoder.assembled_bytes();
         let step = match ws.decoder.read(input, max) {
             Ok(Parsed::Partial) => Step::Partial(0..len),
             Ok(Parsed::Complete(event, used)) => {
@@ -75,8 +77,13 @@ impl Conns {
             // Frees the message that was just served; there is nothing to read.
             let _ = ws.decoder.read(&mut [], max);
         }
+        let assembled_bytes = ws.decoder.assembled_bytes();
         if let Some(lazy) = self.get_mut(id).and_then(|conn| conn.lazy.as_mut()) {
             lazy.ws = Some(ws);
+            self.kept_bytes += assembled_bytes;
+            if KEPT_BYTES_MAX < assembled_bytes && self.is_overloaded() {
+                self.refuse_message(id);
+            }
         }
         step
     }

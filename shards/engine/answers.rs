@@ -40,7 +40,7 @@ impl Answers {
     }
 
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.receiver.len()
     }
 
@@ -116,7 +116,7 @@ mod tests {
         let taken = (0..10_000).filter(|_| sink.send(progress())).count();
         assert_eq!(taken as u32, EVENTS_MAX);
         assert!(sink.send(CallEvent::Step(Step::Later)));
-        assert_eq!(answers.len() as u32, EVENTS_MAX + 1);
+        assert_eq!(answers.waiting() as u32, EVENTS_MAX + 1);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What was asked, once the era's gate is passed: lists, reads, calls, prompts, completion. The same code
 //! serves both eras; where their answers differ, [`Caller::version`] decides.
 
-use erlmcp_catalog::ListKind;
+use std::sync::Arc;
+
+use erlmcp_catalog::{ListKind, TraceContext};
 use erlmcp_protocol::jsonrpc::Raw;
 use erlmcp_protocol::mcp::{
     self, CacheScope, HeaderField, InputResponses, Key as ParamKey, Method, Params, RpcError,
@@ -135,7 +137,7 @@ impl Engine {
             mcp::check_header_params(tool.header_params(), &arguments, lookup)
                 .map_err(|error| Failure::new(400, error))?;
         }
-        let name = tool.name().to_owned();
+        let name = tool.shared_name();
         self.invoke_target(net, caller, params, Target::Tool(tool), name, arguments)
     }
 
@@ -150,7 +152,14 @@ impl Engine {
         let prompt =
             self.snapshot.prompt(name).cloned().ok_or_else(|| errors::unknown_prompt(name))?;
         let arguments = arguments(params)?;
-        self.invoke_target(net, caller, params, Target::Prompt(prompt), name.to_string(), arguments)
+        self.invoke_target(
+            net,
+            caller,
+            params,
+            Target::Prompt(prompt),
+            Arc::from(name.as_ref()),
+            arguments,
+        )
     }
 
     fn read_resource<N: Net>(
@@ -166,7 +175,7 @@ impl Engine {
             .resource(uri)
             .ok_or_else(|| errors::resource_not_found(caller.version, uri))?;
         let target = Target::Resource(found);
-        self.invoke_target(net, caller, params, target, uri.to_string(), Value::Null)
+        self.invoke_target(net, caller, params, target, Arc::from(uri.as_ref()), Value::Null)
     }
 
     fn invoke_target<N: Net>(
@@ -175,7 +184,7 @@ impl Engine {
         caller: &Caller<'_>,
         params: &Params<'_>,
         target: Target,
-        name: String,
+        name: Arc<str>,
         arguments: Value,
     ) -> Result<(), Failure> {
         let again = match params.arguments {
@@ -190,6 +199,7 @@ impl Engine {
             responses: InputResponses::new(),
             state: None,
             rounds: 0,
+            trace: trace_context(params),
             again,
         };
         // Digest c.11: only the modern era retries with responses; older peers' stray members are ignored.
@@ -294,6 +304,20 @@ pub fn purpose(method: Method, name: &str, arguments: &str) -> Vec<u8> {
     purpose
 }
 
+/// Kept for the handler (digest b.3); most requests have none, and pay nothing.
+fn trace_context(params: &Params<'_>) -> Option<Box<TraceContext>> {
+    let mcp::Meta { traceparent, tracestate, baggage, .. } = &params.meta;
+    if traceparent.is_none() && tracestate.is_none() && baggage.is_none() {
+        return None;
+    }
+    let owned = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().map(str::to_owned);
+    Some(Box::new(TraceContext {
+        traceparent: owned(traceparent),
+        tracestate: owned(tracestate),
+        baggage: owned(baggage),
+    }))
+}
+
 fn arguments(params: &Params<'_>) -> Result<Value, RpcError> {
     match params.optional(ParamKey::Arguments, &params.arguments)? {
         Some(raw) => parse(raw),
@@ -301,7 +325,8 @@ fn arguments(params: &Params<'_>) -> Result<Value, RpcError> {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(raw: &Raw<'_>) -> Result<T, RpcError> {
+/// Reads one of the params whole.
+pub fn parse<T: serde::de::DeserializeOwned>(raw: &Raw<'_>) -> Result<T, RpcError> {
     serde_json::from_str(raw.get())
         .map_err(|error| errors::invalid_params(format!("params cannot be read: {error}")))
 }

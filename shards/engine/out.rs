@@ -77,9 +77,8 @@ pub fn respond<N: Net>(net: &mut N, me: u16, to: Place, answer: Answer<'_>) {
     mail(net, to, op);
 }
 
-/// Begins an SSE response.
+/// Begins an SSE response. Whoever holds the connection counts the stream, so that it is counted once.
 pub fn open<N: Net>(net: &mut N, me: u16, to: Place, first: &[u8]) {
-    net.counters().streams_active += 1;
     if to.shard == me {
         net.stream_open(to.exchange, Headers::default(), first);
     } else {
@@ -98,18 +97,11 @@ pub fn write<N: Net>(net: &mut N, me: u16, to: Place, events: &[u8]) {
 
 /// Ends an SSE response.
 pub fn end<N: Net>(net: &mut N, me: u16, to: Place, last: &[u8]) {
-    stream_gone(net);
     if to.shard == me {
         net.stream_end(to.exchange, last);
     } else {
         mail(net, to, ReplyOp::End(last.into()));
     }
-}
-
-/// Counts a stream that ended by itself.
-pub fn stream_gone<N: Net>(net: &mut N) {
-    let counters = net.counters();
-    counters.streams_active = counters.streams_active.saturating_sub(1);
 }
 
 /// Applies what another shard asked for to one of our exchanges.
@@ -132,9 +124,7 @@ pub fn apply<N: Net>(net: &mut N, to: Exchange, op: &ReplyOp) {
 
 fn mail<N: Net>(net: &mut N, to: Place, op: ReplyOp) {
     let mail = Mail::Engine(EngineMail::Reply { exchange: to.exchange, op });
-    if !net.mail(to.shard, mail) {
-        net.counters().error("mail_reply_dropped");
-    }
+    net.mail_surely(to.shard, mail);
 }
 
 /// One SSE event around a message.

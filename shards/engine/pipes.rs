@@ -9,6 +9,7 @@ use super::caller::{CallOut, Takes};
 use super::out;
 use super::sessions::Channel;
 use super::slots::Key;
+use super::task_methods::looks_after_tasks;
 use crate::io::ConnId;
 use crate::net::{CloseReason, Net, PipeKind};
 
@@ -20,6 +21,8 @@ struct Pipe {
     session: Option<Key>,
     /// Calls in flight, of both eras.
     calls: Vec<Key>,
+    /// Requests that another shard answers.
+    away: usize,
     /// `subscriptions/listen` streams.
     listens: Vec<Key>,
     /// The peer has said its last word.
@@ -39,7 +42,7 @@ impl Pipes {
         }
         let (calls, listens) = (Vec::new(), Vec::new());
         self.0[slot] =
-            Some(Box::new(Pipe { conn, kind, session: None, calls, listens, eof: false }));
+            Some(Box::new(Pipe { conn, kind, session: None, calls, away: 0, listens, eof: false }));
     }
 
     fn get(&self, conn: ConnId) -> Option<&Pipe> {
@@ -71,6 +74,13 @@ impl Pipes {
     pub fn remove_call(&mut self, conn: ConnId, call: Key) {
         if let Some(pipe) = self.get_mut(conn) {
             pipe.calls.retain(|running| *running != call);
+        }
+    }
+
+    /// Another shard answers a request of it.
+    pub fn add_away(&mut self, conn: ConnId) {
+        if let Some(pipe) = self.get_mut(conn) {
+            pipe.away += 1;
         }
     }
 
@@ -121,7 +131,20 @@ impl Engine {
             Err(error) if id.is_some() => return self.pipe_error(net, conn, id, &error),
             Err(_) => return net.counters().error("malformed_message"),
         };
-        match mcp::pipe_era(&message, Some(&params), session.is_some()) {
+        let route = mcp::pipe_era(&message, Some(&params), session.is_some());
+        // What runs may end; new work would keep the pipe from ever being done.
+        let is_work = match route {
+            PipeRoute::Modern => id.is_some() && !looks_after_tasks(method),
+            PipeRoute::Initialize | PipeRoute::Legacy => id.is_some(),
+            PipeRoute::Batch => true,
+            _ => false,
+        };
+        if self.draining && is_work {
+            net.counters().error("refused_draining");
+            let error = RpcError::new(codes::INTERNAL_ERROR, "The server is draining");
+            return self.pipe_error(net, conn, id, &error);
+        }
+        match route {
             PipeRoute::Modern => self.pipe_modern(net, conn, id, method, &params),
             PipeRoute::Initialize => self.pipe_initialize(net, conn, id, &params),
             PipeRoute::Ping => {
@@ -171,12 +194,12 @@ impl Engine {
             net.counters().error("modern_gate");
             return self.pipe_error(net, conn, Some(id), &refusal.error);
         }
-        let Some(pipe) = self.pipes.get(conn) else { return };
-        if self.pipe_uses_id(pipe, id) {
+        if self.pipe_has_id(conn, id) {
             let error = errors::invalid_request("This id is in flight already");
             return self.pipe_error(net, conn, Some(id), &error);
         }
-        if pipe.calls.len() >= self.config.limits.calls_per_client_max as usize {
+        let calls = self.pipes.get(conn).map_or(0, |pipe| pipe.calls.len() + pipe.away);
+        if calls >= self.config.limits.calls_per_client_max as usize {
             net.counters().error("client_calls_full");
             let error =
                 RpcError::new(codes::INTERNAL_ERROR, "Too many calls in flight on this connection");
@@ -186,10 +209,16 @@ impl Engine {
         self.modern_request(net, &caller, params, None);
     }
 
-    fn pipe_uses_id(&self, pipe: &Pipe, id: &str) -> bool {
+    /// Whether a request with this id is in flight on a pipe, of whichever era: to cancel it must have one
+    /// meaning.
+    pub(super) fn pipe_has_id(&self, conn: ConnId, id: &str) -> bool {
+        let Some(pipe) = self.pipes.get(conn) else { return false };
         let call = |key: &Key| self.calls.get(*key).is_some_and(|call| call.id() == id);
         let listen = |key: &Key| self.listens.get(*key).is_some_and(|listen| &*listen.id == id);
-        pipe.calls.iter().any(call) || pipe.listens.iter().any(listen)
+        let session = pipe.session.and_then(|session| self.sessions.get(session));
+        pipe.calls.iter().any(call)
+            || pipe.listens.iter().any(listen)
+            || session.is_some_and(|session| session.calls.iter().any(call))
     }
 
     /// Digest b.5: a second `initialize` is a renegotiation.
@@ -241,7 +270,12 @@ impl Engine {
         if let Some(listen) = pipe.listens.iter().find(named).copied() {
             self.listens.remove(listen);
             self.pipes.remove_listen(conn, listen);
-            out::stream_gone(net);
+            net.counters().streams_active -= 1;
+            return;
+        }
+        // Calls of a batch are known to the session only.
+        if let Some(session) = pipe.session {
+            self.session_cancelled(net, session, id);
         }
     }
 
@@ -278,11 +312,23 @@ impl Engine {
     /// Closes a pipe that has nothing left to wait for.
     pub(super) fn pipe_settle<N: Net>(&mut self, net: &mut N, conn: ConnId) {
         let Some(pipe) = self.pipes.get(conn) else { return };
-        if pipe.calls.is_empty() && pipe.eof {
+        // Those of a batch are known to the session only.
+        let session = pipe.session.and_then(|session| self.sessions.get(session));
+        let idle =
+            pipe.calls.is_empty() && pipe.away == 0 && session.is_none_or(|s| s.calls.is_empty());
+        if idle && pipe.eof {
             net.pipe_close(conn, CloseReason::Done);
-        } else if pipe.calls.is_empty() && self.draining {
+        } else if idle && self.draining {
             net.pipe_close(conn, CloseReason::GoingAway);
         }
+    }
+
+    /// Another shard has answered a request of a pipe.
+    pub(super) fn pipe_replied<N: Net>(&mut self, net: &mut N, conn: ConnId, message: &[u8]) {
+        let Some(pipe) = self.pipes.get_mut(conn) else { return };
+        pipe.away = pipe.away.saturating_sub(1);
+        out::pipe(net, conn, message);
+        self.pipe_settle(net, conn);
     }
 
     pub(super) fn pipe_closed<N: Net>(&mut self, net: &mut N, conn: ConnId) {
@@ -292,7 +338,7 @@ impl Engine {
         }
         for listen in pipe.listens {
             if self.listens.remove(listen).is_some() {
-                out::stream_gone(net);
+                net.counters().streams_active -= 1;
             }
         }
         if let Some(session) = pipe.session {

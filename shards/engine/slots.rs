@@ -57,6 +57,20 @@ impl<T> Slots<T> {
         }
     }
 
+    /// Makes the next key one that nobody knows, as if a value had been stored under it and taken out.
+    pub fn skip_key(&mut self) {
+        match self.free.last() {
+            Some(&slot) => {
+                let entry = &mut self.entries[slot as usize];
+                entry.generation = entry.generation.wrapping_add(1);
+            }
+            None => {
+                self.free.push(self.entries.len() as u32);
+                self.entries.push(Entry { generation: 1, value: None });
+            }
+        }
+    }
+
     /// Stores a value.
     pub fn insert(&mut self, value: T) -> Key {
         let key = self.next_key();
@@ -134,6 +148,23 @@ mod tests {
                 slots.remove(key);
             }
         }
+    }
+
+    #[test]
+    fn a_skipped_key_is_never_given_out() {
+        let mut slots = Slots::default();
+        for round in 0..3 {
+            let skipped = slots.next_key();
+            slots.skip_key();
+            assert_eq!(slots.get(skipped), None);
+            let key = slots.insert(round);
+            assert_ne!(key, skipped);
+            assert_eq!((slots.get(skipped), slots.get(key)), (None, Some(&round)));
+            if round == 1 {
+                slots.remove(key);
+            }
+        }
+        assert_eq!(slots.len(), 2);
     }
 
     #[test]

@@ -165,6 +165,10 @@ impl<I: Io> Echo<I> {
                 let conn = self.conns[slot as usize].take().expect("only open slots close");
                 assert!(conn.closing, "slot {slot} closed by itself");
             }
+            Completion::Connected { result, .. } => {
+                let slot = result.expect("connects");
+                self.adopt(slot);
+            }
             Completion::Bell => self.tally.bells += 1,
         }
     }

@@ -97,6 +97,13 @@ pub enum Completion {
         /// Which.
         slot: u32,
     },
+    /// A connection that was asked for with [`uring::Uring::connect`] stands, or does not.
+    Connected {
+        /// The asker's.
+        token: u32,
+        /// Direct descriptor index or errno.
+        result: Result<u32, i32>,
+    },
     /// Somebody put mail into the inbox.
     Bell,
 }

@@ -13,6 +13,7 @@
 
 mod complete;
 mod config;
+mod connect;
 mod entropy;
 mod user_data;
 
@@ -31,6 +32,7 @@ use super::bells::Bells;
 use super::buffers::Buffers;
 use super::{Chunk, Completion, ConnId, Io, ListenerIndex, Millis};
 pub use config::{RingStats, UringConfig};
+use connect::Dial;
 use entropy::Entropy;
 use user_data::{Op, pack};
 
@@ -61,6 +63,10 @@ struct Memory {
     buffers: Buffers,
     sends: Vec<Sending>,
     free_sends: Vec<u32>,
+    // Boxed: the kernel reads addresses in it.
+    #[allow(clippy::vec_box)]
+    dials: Vec<Box<Dial>>,
+    free_dials: Vec<u32>,
     /// The bell's read lands here.
     bell_word: Box<u64>,
     /// The kernel reads a descriptor here and writes the slot it chose.
@@ -95,6 +101,9 @@ const CLOSING: u8 = 4;
 const OPEN: u8 = 8;
 /// Open, and nobody has used it yet: its generation is still the previous one's.
 const FRESH: u8 = 16;
+/// A shutdown is with the kernel's worker, which looks the slot up when it gets to it: until it has, the slot
+/// must not be closed, or the FIN would meet the next connection there.
+const FIN_PENDING: u8 = 32;
 
 const BUFFER_GROUP: u16 = 0;
 /// One submission sends at most this much; the rest follows like that of a short send.
@@ -133,6 +142,8 @@ impl Uring {
             buffers,
             sends: Vec::new(),
             free_sends: Vec::new(),
+            dials: Vec::new(),
+            free_dials: Vec::new(),
             bell_word: Box::new(0),
             adoption: Box::new(-1),
         };
@@ -187,22 +198,36 @@ impl Uring {
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return;
             }
-            self.stats.sq_full += 1;
-            self.enter(0, EnterFlags::empty(), None);
-            tries += 1;
-            if 1 < tries {
-                // The kernel took nothing: its completions must be reaped first.
-                assert!(tries < 1_000, "the kernel takes no submissions");
-                self.enter(0, EnterFlags::GETEVENTS, None);
-                let mut stash = std::mem::take(&mut self.stash);
-                self.reap(&mut stash);
-                self.stash = stash;
-            }
+            self.make_room(&mut tries);
+        }
+    }
+
+    /// Queues linked submissions, which must leave together.
+    fn push_chain(&mut self, entries: &[squeue::Entry]) {
+        self.stats.sqes += entries.len() as u64;
+        let mut tries = 0;
+        // SAFETY: as for `push`; what else is pointed to is static.
+        while unsafe { self.ring.submission().push_multiple(entries) }.is_err() {
+            self.make_room(&mut tries);
+        }
+    }
+
+    fn make_room(&mut self, tries: &mut u32) {
+        self.stats.sq_full += 1;
+        self.enter(0, EnterFlags::empty(), None);
+        *tries += 1;
+        if 1 < *tries {
+            // The kernel took nothing: its completions must be reaped first.
+            assert!(*tries < 1_000, "the kernel takes no submissions");
+            self.enter(0, EnterFlags::GETEVENTS, None);
+            let mut stash = std::mem::take(&mut self.stash);
+            self.reap(&mut stash);
+            self.stash = stash;
         }
     }
 
     /// io_uring_enter: submits what is queued and waits for `want` completions or until `wait` passed.
-    fn enter(&mut self, want: u32, flags: EnterFlags, wait: Option<Millis>) {
+    fn enter(&mut self, want: u32, flags: EnterFlags, wait: Option<Duration>) {
         let queued = self.ring.submission().len() as u32;
         let submitter = self.ring.submitter();
         self.stats.enters += 1;
@@ -212,7 +237,7 @@ impl Uring {
                 unsafe { submitter.enter::<libc::sigset_t>(queued, want, flags.bits(), None) }
             }
             Some(wait) => {
-                let time = Timespec::from(Duration::from_millis(wait.min(WAIT_MS_MAX)));
+                let time = Timespec::from(wait);
                 let args = SubmitArgs::new().timespec(&time);
                 let flags = flags | EnterFlags::EXT_ARG;
                 // SAFETY: EXT_ARG announces the extended argument, which outlives the call.
@@ -256,6 +281,11 @@ impl Uring {
         self.push(&entry.user_data(pack(Op::Send, id.generation, id.slot)));
     }
 
+    fn submit_close(&mut self, id: ConnId) {
+        let entry = opcode::Close::new(Fixed(id.slot)).build();
+        self.push(&entry.user_data(pack(Op::Close, id.generation, id.slot)));
+    }
+
     fn cancel(&mut self, target: u64) {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(target)).build();
         self.push(&entry.user_data(pack(Op::Cancel, 0, 0)));
@@ -277,6 +307,19 @@ impl Uring {
         unsafe { submitter.enter::<libc::sigset_t>(0, 0, flags, None) }?;
         submitter.unregister_buf_ring(self.memory.buffers.group())?;
         submitter.unregister_files()
+    }
+
+    /// [`Io::turn`] with a finer clock, for who must be on time to less than a millisecond.
+    pub fn turn_within(&mut self, wait: Option<Duration>, out: &mut Vec<Completion>) {
+        // GETEVENTS even without waiting: deferred task work runs only then.
+        match wait {
+            Some(wait) if self.stash.is_empty() => self.enter(1, EnterFlags::GETEVENTS, Some(wait)),
+            _ => self.enter(0, EnterFlags::GETEVENTS, None),
+        }
+        self.read_clocks();
+        self.bell_heard = false;
+        out.append(&mut self.stash);
+        self.reap(out);
     }
 
     fn read_clocks(&mut self) {
@@ -370,7 +413,11 @@ impl Io for Uring {
     }
 
     fn shutdown_write(&mut self, id: ConnId) {
-        self.slot(id);
+        let slot = self.slot(id);
+        if slot.flags & FIN_PENDING != 0 {
+            return;
+        }
+        slot.flags |= FIN_PENDING;
         let entry = opcode::Shutdown::new(Fixed(id.slot), libc::SHUT_WR).build();
         self.push(&entry.user_data(pack(Op::ShutdownWrite, id.generation, id.slot)));
     }
@@ -380,8 +427,9 @@ impl Io for Uring {
         let pending = slot.send != 0 || slot.flags & (RECV_ARMED | CLOSING) != 0;
         assert!(!pending, "{id:?} is closed with something pending");
         slot.flags |= CLOSING;
-        let entry = opcode::Close::new(Fixed(id.slot)).build();
-        self.push(&entry.user_data(pack(Op::Close, id.generation, id.slot)));
+        if slot.flags & FIN_PENDING == 0 {
+            self.submit_close(id);
+        }
     }
 
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<u32> {
@@ -437,15 +485,7 @@ impl Io for Uring {
     }
 
     fn turn(&mut self, wait: Option<Millis>, out: &mut Vec<Completion>) {
-        // GETEVENTS even without waiting: deferred task work runs only then.
-        match wait {
-            Some(wait) if self.stash.is_empty() => self.enter(1, EnterFlags::GETEVENTS, Some(wait)),
-            _ => self.enter(0, EnterFlags::GETEVENTS, None),
-        }
-        self.read_clocks();
-        self.bell_heard = false;
-        out.append(&mut self.stash);
-        self.reap(out);
+        self.turn_within(wait.map(|wait| Duration::from_millis(wait.min(WAIT_MS_MAX))), out);
     }
 
     fn capacity(&self) -> u32 {

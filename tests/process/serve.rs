@@ -252,3 +252,22 @@ fn systemd_is_told_of_life_and_end() {
     hear("STOPPING=1\nEXTEND_TIMEOUT_USEC=14000000");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_program_learns_which_trace_it_is_part_of() {
+    let catalog = Scratch::new(
+        "[[tool]]\nname = \"env\"\ndescription = \"Its environment\"\nexec = [\"env\"]\n\
+         input_schema = { type = \"object\" }\n",
+    );
+    let server = Server::start(&["--catalog", catalog.path()]);
+    let meta = META.replace(
+        r#""_meta":{"#,
+        r#""_meta":{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","baggage":"a\u0000b","#,
+    );
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"env",{meta}}}}}"#
+    );
+    let answer = server.call("tools/call", Some("env"), &body);
+    let expect = r"TRACEPARENT=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n";
+    assert!(answer.contains(expect) && !answer.contains("BAGGAGE"), "{answer}");
+}

@@ -16,10 +16,15 @@ pub(super) enum Op {
     RangBell,
     /// A foreign thread wrote the eventfd.
     ForeignBell,
+    /// The first step of a connection that we open; these three carry the attempt instead of a slot.
+    Socket,
+    /// A step before the connect, when it failed.
+    PrepareConnect,
+    Connect,
 }
 
 impl Op {
-    const ALL: [Op; 10] = [
+    const ALL: [Op; 13] = [
         Op::Accept,
         Op::Recv,
         Op::Send,
@@ -30,6 +35,9 @@ impl Op {
         Op::Bell,
         Op::RangBell,
         Op::ForeignBell,
+        Op::Socket,
+        Op::PrepareConnect,
+        Op::Connect,
     ];
 }
 

@@ -1,5 +1,6 @@
 //! The real kernel, over loopback. Every test is skipped, saying why, where io_uring is not available.
 
+mod connecting;
 mod connections;
 mod limits;
 mod waking;

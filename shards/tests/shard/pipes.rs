@@ -1,14 +1,9 @@
 //! Lines and WebSockets over a simulated ring.
 
-#![allow(unused)] // Each test binary uses its own part of what they share.
-
-mod common;
-
-use common::wire::{frame, get, parse_response, take_frames, text, upgrade};
-use common::{World, echo};
+use crate::common::wire::{frame, get, parse_response, take_frames, text, upgrade};
+use crate::common::{World, echo};
 use erlmcp_shards::config::Limits;
-use erlmcp_shards::io::sim::{ChunkLen, End, Faults, SimClient};
-use erlmcp_shards::message::Mail;
+use erlmcp_shards::io::sim::{ChunkLen, End, Faults};
 use erlmcp_shards::net::PipeKind;
 
 const PIECES: [ChunkLen; 4] =

@@ -1,11 +1,7 @@
 //! HTTP conversations over a simulated ring.
 
-#![allow(unused)] // Each test binary uses its own part of what they share.
-
-mod common;
-
-use common::wire::{Response, get, parse_response, post, request, take_responses};
-use common::{World, echo};
+use crate::common::wire::{get, parse_response, post, take_responses};
+use crate::common::{World, echo};
 use erlmcp_shards::config::Limits;
 use erlmcp_shards::io::sim::{ChunkLen, End, Faults, SimClient};
 

@@ -2,14 +2,10 @@
 //! stall or come late, sends cut short, connections that die. Whatever happens, answers are right and in
 //! order, and nothing is left behind.
 
-#![allow(unused)] // Each test binary uses its own part of what they share.
-
-mod common;
-
-use common::wire::{frame, get, parse_response, post, request, text, upgrade};
-use common::{World, echo};
+use crate::common::wire::{frame, get, parse_response, post, text, upgrade};
+use crate::common::{World, echo};
 use erlmcp_shards::config::Limits;
-use erlmcp_shards::io::sim::{End, Faults, SimClient};
+use erlmcp_shards::io::sim::{Faults, SimClient};
 use erlmcp_shards::message::Mail;
 
 /// Seeds per test.

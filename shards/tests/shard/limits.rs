@@ -1,11 +1,7 @@
 //! Every limit is reached, from both sides: slow readers, full tables, drains.
 
-#![allow(unused)] // Each test binary uses its own part of what they share.
-
-mod common;
-
-use common::wire::{get, parse_response, post, take_frames, take_responses, upgrade};
-use common::{World, echo};
+use crate::common::wire::{frame, get, parse_response, post, take_frames, take_responses, upgrade};
+use crate::common::{World, echo};
 use erlmcp_shards::config::Limits;
 use erlmcp_shards::io::sim::{End, Faults, SimClient};
 use erlmcp_shards::message::Mail;
@@ -67,6 +63,46 @@ fn a_reader_that_moves_is_never_cut() {
         client.stop_reading();
     }
     assert_eq!(world.errors("send_stalled"), 0);
+}
+
+#[test]
+fn large_messages_are_refused_when_too_many_are_unfinished() {
+    let limits = Limits { message_bytes_max: 40_000, ..Limits::default() };
+    let mut world = World::with(1, Faults::none(), limits, 64);
+    let started = |rest: usize| {
+        let head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n";
+        [head.to_vec(), vec![b'x'; rest]].concat()
+    };
+    let fits: Vec<SimClient> = (0..15).map(|_| world.http()).collect();
+    fits.iter().for_each(|client| client.send(&started(39_999)));
+    let (http, lines, ws) = (world.http(), world.lines(), world.http());
+    ws.send(&upgrade());
+    world.turns(60);
+    assert_eq!(world.errors("input_memory"), 0);
+    for (client, input) in [
+        (&http, started(39_999)),
+        (&lines, vec![b'x'; 39_999]),
+        (&ws, frame(1, false, &[b'x'; 39_000])),
+    ] {
+        client.received();
+        client.send(&input);
+    }
+    world.turns(60);
+    // The one that crossed the line is refused; then there is room for the next.
+    let refused = world.errors("input_memory");
+    assert!((1..=2).contains(&refused), "{refused} refused");
+    assert!(fits.iter().all(|client| client.end().is_none()));
+    // A small message always finds room.
+    let small = world.lines();
+    small.send(b"hello\n");
+    fits.iter().for_each(|client| client.send(b"x"));
+    world.turns(60);
+    assert_eq!(small.received(), b"hello\n");
+    assert!(fits.iter().all(|client| take_responses(&mut client.received())[0].status == 200));
+    let all = [&http, &lines, &ws, &small];
+    all.into_iter().chain(&fits).for_each(SimClient::reset);
+    world.settle();
+    world.assert_clean();
 }
 
 #[test]

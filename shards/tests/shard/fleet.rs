@@ -1,19 +1,13 @@
 //! A whole fleet on the real kernel over loopback. Skipped where io_uring is forbidden, and says so.
 
-#![allow(unused)] // Each test binary uses its own part of what they share.
-
-mod common;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use common::wire::{
-    Response, frame, get, parse_response, post, take_frames, take_responses, text, upgrade,
-};
-use common::{Echo, echo};
+use crate::common::wire::{Response, frame, get, parse_response, post, take_frames, text, upgrade};
+use crate::common::{Echo, echo};
 use erlmcp_protocol::http::Head;
 use erlmcp_shards::config::Limits;
 use erlmcp_shards::engine::EngineMail;

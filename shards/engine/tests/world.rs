@@ -1,0 +1,562 @@
+//! Several engines, the mail between them, a clock, a runner, and clients: everything around an engine, and
+//! nothing of it real.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use erlmcp_catalog::runner::LocalFuture;
+use erlmcp_catalog::{Call, Catalog, Change, Handle, NoArguments, Reply, Tool};
+use erlmcp_protocol::Parsed;
+use erlmcp_protocol::http::{self, Access, RequestReader};
+use erlmcp_protocol::seal::Keyring;
+use serde_json::Value;
+
+use super::ask::{Ask, Heard, Legacy};
+use super::harbour::{Desk, harbour};
+use super::jobs::Jobs;
+use super::wire::{Clock, Lanes, PipeEnd, Said, Wire};
+use crate::config::Limits;
+use crate::engine::caller::CallOut;
+use crate::engine::{Engine, EngineConfig, EngineMail, Seat, Waiter};
+use crate::io::ConnId;
+use crate::message::Announcement;
+use crate::net::{CloseReason, Exchange, PipeKind};
+use crate::service::Service;
+
+/// What every world seals with.
+pub const SECRET: &[u8] = b"sixteen bytes or more of a secret";
+
+/// The number of every world's node.
+pub const NODE: u16 = 3;
+
+/// What a world is made of.
+pub struct Setup {
+    pub shards: u16,
+    pub limits: Limits,
+    /// `None`: the harbour.
+    pub catalog: Option<Catalog>,
+    /// Where the catalog puts its replies.
+    pub desk: Desk,
+    pub epoch: u32,
+    /// Decides the order of mail from different shards, and all randomness.
+    pub seed: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            shards: 2,
+            limits: Limits::default(),
+            catalog: None,
+            desk: Desk::default(),
+            epoch: 7,
+            seed: 0,
+        }
+    }
+}
+
+/// An HTTP exchange of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    pub shard: u16,
+    pub exchange: Exchange,
+}
+
+/// A pipe of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PipeId {
+    pub shard: u16,
+    pub conn: ConnId,
+}
+
+/// Mail from threads that are not shards.
+#[derive(Default)]
+struct Foreign(Mutex<Vec<(u16, EngineMail)>>);
+
+impl Foreign {
+    fn push(&self, shard: u16, mail: EngineMail) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((shard, mail));
+    }
+
+    fn take(&self) -> Vec<(u16, EngineMail)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+pub struct World {
+    pub engines: Vec<Engine>,
+    pub wires: Vec<Wire>,
+    pub handle: Handle,
+    pub desk: Desk,
+    pub jobs: Arc<Jobs>,
+    /// Mail is delivered only by [`World::pump`].
+    pub slow_mail: bool,
+    clock: Clock,
+    lanes: Rc<RefCell<Lanes>>,
+    foreign: Arc<Foreign>,
+    bells: Vec<Arc<AtomicBool>>,
+    futures: Vec<LocalFuture>,
+    slots: u32,
+    random: u64,
+    shuffled: bool,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(Setup::default())
+    }
+
+    /// A world with other limits.
+    pub fn tuned(tune: impl FnOnce(&mut Limits)) -> Self {
+        let mut setup = Setup::default();
+        tune(&mut setup.limits);
+        Self::with(setup)
+    }
+
+    /// A world that serves this catalog.
+    pub fn serving(catalog: Catalog) -> Self {
+        Self::with(Setup { catalog: Some(catalog), ..Setup::default() })
+    }
+
+    pub fn with(setup: Setup) -> Self {
+        let Setup { shards, limits, catalog, desk, epoch, seed } = setup;
+        let clock = Arc::new(AtomicU64::new(1));
+        let catalog =
+            catalog.unwrap_or_else(|| harbour(&desk).build().expect("the harbour can be served"));
+        let (lanes, foreign) = (Rc::new(RefCell::new(Lanes::default())), Arc::<Foreign>::default());
+        let jobs = Arc::new(Jobs::new(clock.clone()));
+        let handle = catalog.into_handle();
+        let access = Access::new(&["https://pier.example".into()], &["tools.example.net".into()]);
+        let config = Arc::new(EngineConfig {
+            limits,
+            access: Arc::new(access.expect("valid lists")),
+            keys: Arc::new(Keyring::new(SECRET)),
+            node: NODE,
+            epoch,
+        });
+        let mut engines = Vec::new();
+        let mut bells = Vec::new();
+        for shard in 0..shards {
+            let bell = Arc::new(AtomicBool::new(false));
+            let rung = bell.clone();
+            let wake = Arc::new(move || rung.store(true, Ordering::Relaxed));
+            let seat = Seat { shard, shards };
+            engines.push(Engine::new(seat, config.clone(), handle.clone(), jobs.clone(), wake));
+            bells.push(bell);
+        }
+        let posts = foreign.clone();
+        handle.listen(Box::new(move |snapshot, changes| {
+            for shard in 0..shards {
+                let snapshot = Some(snapshot.clone());
+                let news = Announcement { snapshot, changes: changes.into() };
+                posts.push(shard, EngineMail::Announce(news));
+            }
+        }));
+        let wires =
+            (0..shards).map(|shard| Wire::new(shard, seed, clock.clone(), lanes.clone())).collect();
+        Self {
+            engines,
+            wires,
+            handle,
+            desk,
+            jobs,
+            slow_mail: false,
+            clock,
+            lanes,
+            foreign,
+            bells,
+            futures: Vec::new(),
+            slots: 0,
+            random: seed | 1,
+            shuffled: seed != 0,
+        }
+    }
+
+    // ---- Time and mail ----
+
+    pub fn now(&self) -> u64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// Delivers all mail, and what it causes.
+    pub fn pump(&mut self) {
+        while self.step() {}
+    }
+
+    /// Delivers one letter; `false` when there is none.
+    pub fn step(&mut self) -> bool {
+        for (shard, mail) in self.foreign.take() {
+            self.deliver(shard, mail);
+        }
+        for shard in 0..self.bells.len() {
+            if self.bells[shard].swap(false, Ordering::Relaxed) {
+                self.deliver(shard as u16, EngineMail::Answers);
+            }
+        }
+        let waiting: Vec<(u16, u16)> = {
+            let mut lanes = self.lanes.borrow_mut();
+            lanes.flush();
+            let full = lanes.queues.iter().filter(|(_, queue)| !queue.is_empty());
+            full.map(|(lane, _)| *lane).collect()
+        };
+        if waiting.is_empty() {
+            return false;
+        }
+        let pick = if self.shuffled { self.draw(waiting.len()) } else { 0 };
+        let mail = {
+            let mut lanes = self.lanes.borrow_mut();
+            lanes.queues.get_mut(&waiting[pick]).and_then(|queue| queue.pop_front())
+        };
+        if let Some(mail) = mail {
+            self.deliver(waiting[pick].1, mail);
+        }
+        true
+    }
+
+    pub fn deliver(&mut self, shard: u16, mail: EngineMail) {
+        let (engine, wire) = self.at(shard);
+        engine.handle_mail(wire, mail);
+    }
+
+    /// Announcements of the catalog that were not delivered yet.
+    pub fn take_foreign(&mut self) -> Vec<(u16, EngineMail)> {
+        self.foreign.take()
+    }
+
+    /// From now on the lane between these shards takes nothing, or takes mail again.
+    pub fn block_mail(&mut self, from: u16, to: u16, blocked: bool) {
+        let mut lanes = self.lanes.borrow_mut();
+        if blocked {
+            lanes.blocked.insert((from, to));
+        } else {
+            lanes.blocked.remove(&(from, to));
+        }
+    }
+
+    fn settle(&mut self) {
+        if !self.slow_mail {
+            self.pump();
+        }
+    }
+
+    /// Lets time pass: timers and sleepers in their order.
+    pub fn advance(&mut self, ms: u64) {
+        let until = self.now() + ms;
+        self.run_jobs();
+        loop {
+            let timers = self.wires.iter().filter_map(|wire| wire.timers.keys().next());
+            let due = timers.map(|(at, _)| *at).chain(self.jobs.next_alarm()).min();
+            let Some(due) = due.filter(|due| *due <= until) else { break };
+            self.clock.fetch_max(due, Ordering::Relaxed);
+            self.fire();
+            self.run_jobs();
+        }
+        self.clock.store(until, Ordering::Relaxed);
+    }
+
+    fn fire(&mut self) {
+        let now = self.now();
+        for shard in 0..self.wires.len() as u16 {
+            while let Some(entry) = self.wires[usize::from(shard)].timers.first_entry() {
+                if entry.key().0 > now {
+                    break;
+                }
+                let key = entry.remove();
+                let (engine, wire) = self.at(shard);
+                engine.handle_timer(wire, key);
+                self.settle();
+            }
+        }
+    }
+
+    /// Runs what handlers have given to the runner.
+    pub fn run_jobs(&mut self) {
+        self.jobs.clone().run(&mut self.futures);
+        self.settle();
+    }
+
+    /// Has a deferred call completed by another thread.
+    #[track_caller]
+    pub fn complete(&mut self, key: &str, complete: impl FnOnce(Reply) + Send + 'static) {
+        let reply = self.desk.take(key);
+        std::thread::spawn(move || complete(reply)).join().expect("completing does not panic");
+        self.settle();
+    }
+
+    /// Has a deferred call answered with a text.
+    #[track_caller]
+    pub fn finish(&mut self, key: &str, answer: &'static str) {
+        self.complete(key, move |reply| _ = reply.done(answer));
+    }
+
+    /// Tells everyone that a resource has changed.
+    pub fn publish(&mut self, uri: &str) {
+        self.handle.publish(Change::Resource(uri.to_owned()));
+        self.settle();
+    }
+
+    /// Adds a tool, which changes the list of tools.
+    pub fn add_tool(&mut self, name: &str) {
+        let tool = Tool::new(name).handler(|_: NoArguments, _: &mut Call| "new here");
+        self.handle.update(|draft| draft.add_tool(tool)).expect("a tool that can be served");
+        self.settle();
+    }
+
+    pub fn drain(&mut self) {
+        for shard in 0..self.engines.len() as u16 {
+            let (engine, wire) = self.at(shard);
+            engine.handle_drain(wire);
+        }
+        self.settle();
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.engines.iter().all(Engine::is_idle)
+    }
+
+    /// A number below `below`, from the seed.
+    pub fn draw(&mut self, below: usize) -> usize {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.random >> 33) as usize % below.max(1)
+    }
+
+    fn at(&mut self, shard: u16) -> (&mut Engine, &mut Wire) {
+        let shard = usize::from(shard);
+        (&mut self.engines[shard], &mut self.wires[shard])
+    }
+
+    /// How often this reason was counted, on all shards.
+    pub fn errors(&self, reason: &str) -> u64 {
+        self.wires.iter().map(|wire| wire.error_count(reason)).sum()
+    }
+
+    // ---- HTTP ----
+
+    pub fn post(&mut self, path: &str) -> Ask<'_> {
+        Ask::new(self, "POST", path)
+    }
+
+    pub fn get(&mut self, path: &str) -> Ask<'_> {
+        Ask::new(self, "GET", path)
+    }
+
+    pub fn ask(&mut self, method: &str, path: &str) -> Ask<'_> {
+        Ask::new(self, method, path)
+    }
+
+    /// A modern request with its envelope and headers, all of which can be changed.
+    pub fn modern(&mut self, id: impl Into<Value>, method: &str, params: Value) -> Ask<'_> {
+        Ask::modern(self, id.into(), method, params)
+    }
+
+    /// Opens a Streamable HTTP session.
+    #[track_caller]
+    pub fn initialize(&mut self, shard: u16, version: &'static str, client: Value) -> Legacy {
+        Legacy::open(self, shard, version, client)
+    }
+
+    /// Sends a request as it stands.
+    #[track_caller]
+    pub fn raw(&mut self, shard: u16, bytes: &[u8]) -> Sent {
+        self.slots += 1;
+        let exchange = Exchange { conn: ConnId { slot: self.slots, generation: 0 }, seq: 1 };
+        let mut bytes = bytes.to_vec();
+        let mut reader = RequestReader::default();
+        let read = reader.read(&mut bytes, &http::Limits::default());
+        let Ok(Parsed::Complete(request, _)) = read else {
+            panic!("not one whole request: {read:?}")
+        };
+        let (engine, wire) = self.at(shard);
+        wire.exchanges.insert(exchange, Said::default());
+        engine.handle_request(wire, exchange, &request.head, request.body);
+        self.settle();
+        Sent { shard, exchange }
+    }
+
+    /// What an exchange has heard so far.
+    pub fn heard(&self, sent: Sent) -> Heard {
+        let said = &self.wires[usize::from(sent.shard)].exchanges[&sent.exchange];
+        Heard::new(said)
+    }
+
+    /// The client closes the connection of this exchange.
+    pub fn leave(&mut self, sent: Sent) {
+        let (engine, wire) = self.at(sent.shard);
+        if wire.leave(sent.exchange) {
+            engine.handle_gone(wire, sent.exchange);
+        }
+        self.settle();
+    }
+
+    /// The client of this exchange does not read: so many bytes wait for it.
+    pub fn set_backlog(&mut self, shard: u16, conn: ConnId, bytes: usize) {
+        self.wires[usize::from(shard)].backlog.insert(conn, bytes);
+    }
+
+    // ---- Pipes ----
+
+    pub fn pipe(&mut self, shard: u16, kind: PipeKind) -> PipeId {
+        self.slots += 1;
+        let conn = ConnId { slot: self.slots, generation: 0 };
+        let (engine, wire) = self.at(shard);
+        let end = PipeEnd { messages: Default::default(), closed: None };
+        wire.pipes.insert(conn, end);
+        engine.handle_pipe_open(wire, conn, kind);
+        PipeId { shard, conn }
+    }
+
+    pub fn say(&mut self, pipe: PipeId, message: &Value) {
+        self.say_text(pipe, &message.to_string());
+    }
+
+    pub fn say_text(&mut self, pipe: PipeId, message: &str) {
+        let (engine, wire) = self.at(pipe.shard);
+        engine.handle_pipe_message(wire, pipe.conn, message.as_bytes());
+        self.settle();
+    }
+
+    /// Everything that came down the pipe since the last look.
+    pub fn told(&mut self, pipe: PipeId) -> Vec<Value> {
+        let (_, wire) = self.at(pipe.shard);
+        wire.pipes
+            .get_mut(&pipe.conn)
+            .map(|end| end.messages.drain(..).collect())
+            .unwrap_or_default()
+    }
+
+    /// Says something and takes the one answer.
+    #[track_caller]
+    pub fn tell(&mut self, pipe: PipeId, message: &Value) -> Value {
+        self.told(pipe);
+        self.say(pipe, message);
+        let mut told = self.told(pipe);
+        assert_eq!(told.len(), 1, "not one answer: {told:?}");
+        told.remove(0)
+    }
+
+    pub fn oversize(&mut self, pipe: PipeId) {
+        let (engine, wire) = self.at(pipe.shard);
+        engine.handle_pipe_oversize(wire, pipe.conn);
+        self.settle();
+    }
+
+    pub fn eof(&mut self, pipe: PipeId) {
+        let (engine, wire) = self.at(pipe.shard);
+        engine.handle_pipe_eof(wire, pipe.conn);
+        self.settle();
+    }
+
+    /// Whether the engine closed the pipe, and why.
+    pub fn closed(&self, pipe: PipeId) -> Option<CloseReason> {
+        self.wires[usize::from(pipe.shard)].pipes.get(&pipe.conn).and_then(|end| end.closed)
+    }
+
+    /// The pipe is gone for good.
+    pub fn hang_up(&mut self, pipe: PipeId) {
+        let (engine, wire) = self.at(pipe.shard);
+        if wire.pipes.remove(&pipe.conn).is_some() {
+            engine.handle_pipe_closed(wire, pipe.conn);
+        }
+        self.settle();
+    }
+
+    // ---- What must be true ----
+
+    /// Everything an engine still holds, one line each. Empty when all clients have gone.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for (engine, wire) in self.engines.iter().zip(&self.wires) {
+            let counters = &wire.counters;
+            for (what, count) in [
+                ("waiters", engine.waiters.len()),
+                ("calls", engine.calls.len()),
+                ("batches", engine.batches.len()),
+                ("tasks", engine.tasks.len()),
+                ("listens", engine.listens.len()),
+                ("sessions", engine.sessions.keys().len()),
+                ("pipes", engine.pipes.conns().len()),
+                ("answers", engine.answers.waiting()),
+                ("calls_active", counters.calls_active as usize),
+                ("tasks_active", counters.tasks_active as usize),
+                ("sessions_active", counters.sessions_active as usize),
+                ("streams_active", counters.streams_active as usize),
+            ] {
+                if count > 0 {
+                    left.push(format!("shard {}: {count} {what}", wire.shard));
+                }
+            }
+        }
+        left
+    }
+
+    /// What refers to something that is not there, or is not referred to by what it belongs to.
+    pub fn loose_ends(&self) -> Vec<String> {
+        let mut loose = Vec::new();
+        for (engine, wire) in self.engines.iter().zip(&self.wires) {
+            let mut object = |what: String| loose.push(format!("shard {}: {what}", wire.shard));
+            for (key, call) in engine.calls.iter() {
+                let session = call.caller().session.map(|session| engine.sessions.get(session));
+                if session.is_some_and(|session| session.is_none_or(|s| !s.calls.contains(&key))) {
+                    object(format!("{key:?} is no call of its session"));
+                }
+                let (CallOut::Modern { place, .. } | CallOut::Request { place: Some(place), .. }) =
+                    call.caller().out
+                else {
+                    continue;
+                };
+                if engine.waiters.get(&place) != Some(&Waiter::Call(key)) {
+                    object(format!("nobody at {place:?} waits for {key:?}"));
+                }
+            }
+            for (key, session) in engine.sessions.iter() {
+                let asking = session.pending.iter().map(|pending| &pending.call);
+                if session.calls.iter().chain(asking).any(|call| engine.calls.get(*call).is_none())
+                {
+                    object(format!("{key:?} has a call that is over"));
+                }
+            }
+            for (place, waiter) in &engine.waiters {
+                let lives = match waiter {
+                    Waiter::Call(key) => engine.calls.get(*key).is_some(),
+                    Waiter::Listen(key) => engine.listens.get(*key).is_some(),
+                    Waiter::Stream(key) | Waiter::Sse(key) => engine.sessions.get(*key).is_some(),
+                    Waiter::Batch(key) => engine.batches.get(*key).is_some(),
+                    Waiter::Away(shard) => *shard != wire.shard,
+                };
+                if !lives {
+                    object(format!("{place:?} waits for {waiter:?}, which is over"));
+                }
+            }
+            let counters = &wire.counters;
+            let counted = (counters.calls_active, counters.sessions_active);
+            let held = (engine.calls.len() as u64, engine.sessions.keys().len() as u64);
+            if counted != held {
+                object(format!("{counted:?} calls and sessions are counted, {held:?} there"));
+            }
+            let pipes = engine.pipes.conns().into_iter().map(|conn| engine.pipes.listens(conn));
+            let open = wire.exchanges.values().filter(|said| said.streaming).count();
+            let streams = (pipes.sum::<usize>() + open) as u64;
+            if counters.streams_active != streams {
+                object(format!("{} streams are counted, {streams} open", counters.streams_active));
+            }
+        }
+        loose
+    }
+
+    #[track_caller]
+    pub fn check_faults(&self) {
+        for wire in &self.wires {
+            assert!(wire.faults.is_empty(), "{}", wire.faults.join("\n"));
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.check_faults();
+        }
+    }
+}
