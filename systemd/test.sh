@@ -205,7 +205,7 @@ check "while every shard answers, the watchdog is content" outlives_watchdog
 call 8080 nap '{}' -w '\n%{http_code}' > "$work/nap.log" 2>&1 &
 nap=$!
 busy() { matches '"calls":1' "$(inside curl -sS http://127.0.0.1:9464/status)"; }
-eventually 10 busy
+eventually 10 busy > /dev/null || true
 began=$SECONDS
 check "it stops" inside systemctl stop "$unit"
 took=$((SECONDS - began))
@@ -285,6 +285,20 @@ check "the first runs on its core" of_main erlmcp-shard@blue status '^Cpus_allow
 check "the second on its own" of_main erlmcp-shard@green status "^Cpus_allowed_list:\s$((cores - 1))\$"
 check "flags of an instance come from its environment file" eventually 10 status_is erlmcp-shard@green ' 3 shards$'
 check "they stop" inside systemctl stop erlmcp-shard@blue erlmcp-shard@green
+
+# --- The host's limits, with a real kernel behind them -----------------------------------------------------------------
+
+# A new network namespace begins with the kernel's defaults, so this one is always there to be raised.
+migrate() { is "$1" "$(inside sysctl -n net.ipv4.tcp_migrate_req)"; }
+inside sysctl -qw net.ipv4.tcp_migrate_req=0
+inside erlmcp-shard tune apply --connections 1000 > "$work/apply.log" 2>&1 || true
+told() { grep -qF "$1" "$work/apply.log" || { cat "$work/apply.log"; return 1; }; }
+check "tune apply tells what it changed" told 'net.ipv4.tcp_migrate_req: 0 → 1'
+check "and changed it" migrate 1
+check "and how to undo it" told 'undo: sysctl -w net.ipv4.tcp_migrate_req=0'
+undo() { inside sh -ec "$(sed -n 's/^ *undo: //p' "$work/apply.log")"; }
+check "its undo lines are commands" undo
+check "that undo it" migrate 0
 
 # --- It is closed -----------------------------------------------------------------------------------------------------
 
