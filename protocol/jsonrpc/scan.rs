@@ -168,8 +168,8 @@ impl<'b> Walker<'b> {
     fn container_end(&self, start: usize) -> usize {
         // `[` and `{`, `]` and `}` differ in one bit.
         let brackets = |word: u64| {
-            let folded = word & ONES * 0xdf;
-            zeros(folded ^ ONES * b'[' as u64) | zeros(folded ^ ONES * b']' as u64)
+            let folded = word & (ONES * 0xdf);
+            zeros(folded ^ (ONES * b'[' as u64)) | zeros(folded ^ (ONES * b']' as u64))
         };
         let (mut at, mut depth) = (start, 0usize);
         loop {
