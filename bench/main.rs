@@ -12,6 +12,7 @@ mod facts;
 mod floor;
 mod hotpath;
 mod idle;
+mod load;
 mod numbers;
 mod process;
 mod report;

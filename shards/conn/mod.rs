@@ -328,6 +328,7 @@ impl Conns {
         let Some(conn) = self.get_mut(id) else { return };
         let exchange = Exchange { conn: id, seq: conn.seq };
         let was_pending = conn.flags.has(Flag::Pending);
+        let was_streaming = conn.flags.has(Flag::Streaming);
         let was_pipe = conn.flags.has(Flag::Piped);
         for flag in [Flag::Pending, Flag::Streaming, Flag::Piped] {
             conn.flags.clear(flag);
@@ -335,6 +336,9 @@ impl Conns {
         if let Some(lazy) = conn.lazy.take() {
             self.kept_bytes -= lazy.kept_bytes();
             self.pool.give(lazy.input);
+        }
+        if was_streaming {
+            self.counters.streams_active -= 1;
         }
         if was_pending {
             self.notices.push_back(Notice::Gone(exchange));
@@ -363,10 +367,9 @@ impl Conns {
         for index in 0..self.table.len() {
             let conn = &self.table[index];
             let id = ConnId { slot: index as u32, generation: conn.generation };
-            let is_idle = conn.speaks == Speaks::Http
-                && !conn.is_pending()
-                && conn.input_bytes() == 0
-                && conn.backlog() == 0;
+            // An answer still under way was written as one that keeps the connection: it must not.
+            let is_idle =
+                conn.speaks == Speaks::Http && !conn.is_pending() && conn.input_bytes() == 0;
             if conn.stage == Stage::Open && is_idle {
                 self.finish(id);
             }

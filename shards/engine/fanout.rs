@@ -91,9 +91,14 @@ impl Engine {
 
     /// Tells this shard's subscribers.
     pub(super) fn announced<N: Net>(&mut self, net: &mut N, announcement: &Announcement) {
-        // News may overtake each other; what is served now is what counts.
+        // News may overtake each other; what is served now is what counts. Most news change no list, and a
+        // shard's own copy of a catalog is not made for nothing.
         if announcement.snapshot.is_some() {
-            self.snapshot = self.context.catalog.snapshot().for_shard();
+            let latest = self.context.catalog.snapshot();
+            if !Arc::ptr_eq(&latest, &self.source) {
+                self.snapshot = latest.for_shard();
+                self.source = latest;
+            }
         }
         for change in announcement.changes.iter() {
             self.fan_out(net, change);

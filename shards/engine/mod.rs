@@ -2,22 +2,29 @@
 //! requests and messages, and speaks through [`crate::net::Net`].
 //!
 //! The path of a call: `gate` (HTTP status gates) or `pipes` → `modern` or `legacy` (which era's rules) →
-//! `methods` (what was asked) → `calls` (a handler's steps) → `out` (bytes to where the caller waits). A call
+//! `methods` (what was asked) → `calls` (a handler's steps; `emit` what it says meanwhile, `rounds` what it asks)
+//! → `replies` (one message) → `out` (bytes to where the caller waits). A call
 //! that becomes a task is answered at once, and lives on in `tasks`.
 
 mod answers;
 mod batch;
 mod caller;
 mod calls;
+mod emit;
 mod fanout;
 mod gate;
+mod gets;
+mod handshake;
 mod held;
+mod http_sse;
 mod legacy;
 mod listens;
 mod methods;
 mod modern;
 mod out;
 mod pipes;
+mod replies;
+mod rounds;
 mod sessions;
 mod slots;
 mod streams;
@@ -127,7 +134,10 @@ pub struct Engine {
     seat: Seat,
     config: Arc<EngineConfig>,
     bounds: ReplayBounds,
+    /// What is served, as this shard's own copy.
     snapshot: Arc<Snapshot>,
+    /// Whose copy it is.
+    source: Arc<Snapshot>,
     context: Arc<Context>,
     answers: Arc<Answers>,
     sessions: sessions::Sessions,
@@ -163,13 +173,15 @@ impl Engine {
             ttl_ms: limits.replay_ttl_ms,
         };
         let answers = Arc::new(Answers::new(wake));
-        let snapshot = catalog.snapshot().for_shard();
+        let source = catalog.snapshot();
+        let snapshot = source.for_shard();
         let context = Arc::new(Context { catalog, runner, sinks: answers.clone() });
         Self {
             seat,
             config,
             bounds,
             snapshot,
+            source,
             context,
             answers,
             sessions: Default::default(),

@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use super::Engine;
 use super::caller::{CallOut, Caller, Takes};
-use super::calls::{CallRecord, ROUND_REQUESTS_MAX, ROUNDS_MAX, Target, may_ask};
+use super::calls::{CallRecord, ROUND_REQUESTS_MAX, ROUNDS_MAX, Target};
 use super::methods::capability_of;
+use super::rounds::may_ask;
 use super::slots::Key;
 use super::tasks::{Parked, State, Task};
 use crate::net::{Net, TimerKey};

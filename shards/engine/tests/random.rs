@@ -377,7 +377,7 @@ fn seeds() -> std::ops::Range<u64> {
     let named = std::env::var("ERLMCP_TEST_SEEDS").unwrap_or_default();
     match named.split_once("..").map(|(first, last)| (first.parse(), last.parse())) {
         Some((Ok(first), Ok(last))) => first..last,
-        _ => 1..21,
+        _ => 1..11,
     }
 }
 

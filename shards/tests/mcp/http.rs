@@ -74,6 +74,12 @@ impl Wire {
         self.heard.extend(self.client.received());
     }
 
+    /// Says all there is to say, hears all there is to hear.
+    pub fn flush(&mut self) {
+        self.client.send(&std::mem::take(&mut self.to_say));
+        self.heard.extend(self.client.received());
+    }
+
     /// Nothing more will come.
     pub fn is_dead(&self) -> bool {
         self.has_left || self.client.end().is_some()
@@ -123,6 +129,12 @@ impl Http {
 
     pub fn go_on(&mut self, dice: &mut Dice) {
         self.wire.go_on(dice);
+        while self.read() {}
+    }
+
+    /// Says all, hears all.
+    pub fn go_on_steadily(&mut self) {
+        self.wire.flush();
         while self.read() {}
     }
 

@@ -56,6 +56,9 @@ impl Listener {
                 assert!(!self.is_acknowledged, "acknowledged twice");
                 self.is_acknowledged = true;
                 let asking = Asking::publish(&self.uri);
+                if self.is_winding_down {
+                    return;
+                }
                 self.publisher = Some(Modern::asking(vec![asking; self.publications as usize]));
             }
             Some("notifications/resources/updated") => {
@@ -95,10 +98,13 @@ impl Talk for Listener {
     }
 
     fn is_over(&self) -> bool {
-        let is_heard = self.publications <= self.ledger.updates(&self.uri);
         let is_done = self.stream.is_dead() || self.has_ended || self.is_winding_down;
         match &self.publisher {
-            Some(publisher) => publisher.is_over() && (is_heard || is_done),
+            Some(publisher) => {
+                let published = publisher.ledger().answered_count();
+                let is_heard = published <= self.ledger.updates(&self.uri);
+                publisher.is_over() && (is_heard || is_done)
+            }
             None => is_done,
         }
     }
@@ -111,6 +117,7 @@ impl Talk for Listener {
 
     fn wind_down(&mut self) {
         self.is_winding_down = true;
+        self.ledger.takes_refusals = true;
         if let Some(publisher) = &mut self.publisher {
             publisher.wind_down();
         }

@@ -123,6 +123,7 @@ impl Talk for Modern {
 
     fn wind_down(&mut self) {
         self.is_winding_down = true;
+        self.ledger.takes_refusals = true;
     }
 
     fn leave(&mut self, dice: &mut Dice) {

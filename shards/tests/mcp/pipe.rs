@@ -270,6 +270,7 @@ impl Talk for Pipe {
 
     fn wind_down(&mut self) {
         self.is_winding_down = true;
+        self.ledger.takes_refusals = true;
         self.to_ask.clear();
     }
 

@@ -21,6 +21,8 @@ enum Job {
     /// A notification or a response: 202.
     Say(Value),
     Ask(Box<Ask>),
+    /// Requests of one batch, answered together.
+    Batch(Vec<String>),
     /// The GET stream.
     Get,
     Delete,
@@ -42,6 +44,7 @@ enum Todo {
     Subscribe(String),
     Publish(String),
     Cancel(Asking),
+    Batch(Vec<Asking>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +66,8 @@ pub struct Session {
     todo: Vec<Todo>,
     /// Notifications and responses to be posted.
     to_say: VecDeque<Value>,
+    /// Requests to be cancelled once they are known to run.
+    to_cancel: Vec<String>,
     /// Broken streams to come back to.
     to_resume: Vec<Ask>,
     /// URIs whose subscription was answered → published.
@@ -91,7 +96,10 @@ impl Session {
             todo.push(Todo::Ask(Asking::sampling(Era::Legacy, "Where to")));
         }
         if dice.percent(30) {
-            todo.push(Todo::Cancel(Asking::wait(400, false)));
+            todo.push(Todo::Cancel(Asking::wait(400, dice.percent(60))));
+        }
+        if version == "2025-03-26" && dice.percent(60) {
+            todo.push(Todo::Batch(vec![Asking::echo(dice), Asking::wait(30, false)]));
         }
         if version == "2025-11-25" && dice.percent(40) {
             let text = "Reconnection test completed: the client came back for its answer";
@@ -107,6 +115,7 @@ impl Session {
             token: String::new(),
             todo,
             to_say: VecDeque::new(),
+            to_cancel: Vec::new(),
             to_resume: Vec::new(),
             subscribing: Vec::new(),
             published: Vec::new(),
@@ -152,9 +161,24 @@ impl Session {
             }
             Phase::Open if !self.todo.is_empty() => {
                 let todo = self.todo.swap_remove(dice.below(self.todo.len()));
+                if let Todo::Batch(askings) = todo {
+                    let mut batch = vec![initialized()];
+                    let mut ids = Vec::new();
+                    for asking in askings {
+                        let id = self.ledger.next_id(dice);
+                        self.ledger.asked(&id, asking.expect.clone(), false);
+                        batch.push(asking.message(Era::Legacy, &id));
+                        ids.push(id.to_string());
+                    }
+                    lane.http.wire.say(&post(&Value::Array(batch)));
+                    lane.job = Some(Job::Batch(ids));
+                    return;
+                }
                 let id = self.ledger.next_id(dice);
                 let text = id.to_string();
+                let mut is_cancelled = false;
                 let asking = match todo {
+                    Todo::Batch(_) => return,
                     Todo::Ask(asking) => asking,
                     Todo::Subscribe(uri) => {
                         let params = serde_json::json!({ "uri": uri });
@@ -168,11 +192,16 @@ impl Session {
                         asking
                     }
                     Todo::Cancel(asking) => {
-                        self.to_say.push_back(cancelled(&id));
+                        is_cancelled = true;
+                        // Now, or once it is known to run.
+                        if asking.tracked {
+                            self.to_cancel.push(text.clone());
+                        } else {
+                            self.to_say.push_back(cancelled(&id));
+                        }
                         asking
                     }
                 };
-                let is_cancelled = self.to_say.back() == Some(&cancelled(&id));
                 self.ledger.asked(&id, asking.expect.clone(), asking.tracked);
                 if is_cancelled {
                     self.ledger.excuse(&text);
@@ -231,6 +260,12 @@ impl Session {
                 // The call was cancelled or resumed meanwhile: one answer more does no harm.
                 self.to_say.push_back(sampled(&request));
             }
+            (Heard::Notice, Job::Ask(ask)) => {
+                if let Some(index) = self.to_cancel.iter().position(|id| *id == ask.id) {
+                    self.to_cancel.swap_remove(index);
+                    self.to_say.push_back(cancelled(&parse(&ask.id)));
+                }
+            }
             (Heard::Notice, _) => {}
             (Heard::Answer(id), Job::Ask(ask)) => {
                 assert_eq!(id, ask.id);
@@ -268,9 +303,9 @@ impl Session {
             }
             (Job::Say(_), Seen::Whole { status, body, .. }) => assert_eq!(status, 202, "{body}"),
             (Job::Ask(ask), Seen::Whole { status, body, .. }) if ask.is_resumed => {
-                // Evicted, or nothing came after what was heard.
+                // Evicted; or cancelled, and nothing came after what was heard.
                 assert!(matches!(status, 204 | 400), "{status} {body} {:?}", self.phase);
-                self.has_lost = true;
+                self.has_lost |= !self.ledger.is_excused(&ask.id);
                 self.ledger.excuse(&ask.id);
             }
             (Job::Ask(ask), Seen::Whole { status, body, .. }) => {
@@ -279,6 +314,15 @@ impl Session {
                 assert!(matches!(answered, Heard::Answer(answered) if answered == ask.id));
                 let id = ask.id.clone();
                 self.follow_up(&id);
+            }
+            (Job::Batch(ids), Seen::Whole { status, body, .. }) => {
+                assert_eq!(status, 200, "{body}");
+                let answers = parse(&body);
+                for answer in answers.as_array().expect("a batch is answered by one") {
+                    let answered = self.ledger.hear(answer);
+                    assert!(matches!(answered, Heard::Answer(id) if ids.contains(&id)));
+                }
+                assert!(ids.iter().all(|id| self.ledger.is_answered(id)), "{body}");
             }
             (Job::Get, Seen::Whole { status, body, .. }) => {
                 // As many GET streams as may be: the server has not seen the others go. Or DELETE was faster.
@@ -321,6 +365,28 @@ impl Session {
         None
     }
 
+    /// Now and then a client gives a connection up although nothing is wrong with it, and comes back for the
+    /// rest of its stream before the server has noticed.
+    fn maybe_abandon(&mut self, index: usize, dice: &mut Dice) {
+        let lane = &mut self.lanes.all[index];
+        let has_id = match &lane.job {
+            Some(Job::Ask(ask)) => ask.last.is_some() && !self.ledger.is_answered(&ask.id),
+            Some(Job::Get) => self.get_last.is_some(),
+            _ => false,
+        };
+        if !has_id || self.phase != Phase::Open || self.is_winding_down || 0 < dice.below(50) {
+            return;
+        }
+        lane.http.wire.leave(dice);
+        match lane.job.take() {
+            Some(Job::Ask(mut ask)) => {
+                ask.is_resumed = true;
+                self.to_resume.push(*ask);
+            }
+            _ => self.has_get = false,
+        }
+    }
+
     /// The connection ended, or the server refused, before this was done.
     fn lose(&mut self, job: Job, is_refused: bool) {
         self.has_lost = true;
@@ -338,6 +404,7 @@ impl Session {
                 }
                 _ => self.ledger.excuse(&ask.id),
             },
+            Job::Batch(ids) => ids.iter().for_each(|id| self.ledger.excuse(id)),
             Job::Get => {
                 self.has_get = false;
                 self.has_lost_get = true;
@@ -368,10 +435,10 @@ impl Talk for Session {
                 let job = job.unwrap_or_else(|| panic!("nobody waits for {seen:?}"));
                 self.lanes.all[index].job = self.hear(job, seen);
             }
-            if self.lanes.all[index].http.is_dead() {
-                if let Some(job) = self.lanes.all[index].job.take() {
-                    self.lose(job, false);
-                }
+            self.maybe_abandon(index, dice);
+            let lane = &mut self.lanes.all[index];
+            if let Some(job) = lane.job.take_if(|_| lane.http.is_dead()) {
+                self.lose(job, false);
             }
         }
         self.lanes.bury();
@@ -381,8 +448,10 @@ impl Talk for Session {
         match self.phase {
             _ if self.is_winding_down => self.ledger.is_settled(),
             Phase::Open => self.todo.is_empty() && self.is_quiet() && !self.deletes,
+            // Its streams ended with it, unless the DELETE was lost.
             Phase::Over => {
-                self.ledger.is_settled() && self.lanes.all.iter().all(|l| l.job.is_none())
+                let has_ended = self.lanes.all.iter().all(|lane| lane.job.is_none());
+                self.ledger.is_settled() && (has_ended || self.has_lost)
             }
             _ => false,
         }
@@ -398,6 +467,7 @@ impl Talk for Session {
 
     fn wind_down(&mut self) {
         self.is_winding_down = true;
+        self.ledger.takes_refusals = true;
         self.todo.clear();
         self.deletes = false;
     }
@@ -407,7 +477,15 @@ impl Talk for Session {
     }
 
     fn running(&self) -> Vec<String> {
-        self.ledger.running()
+        let mut running = self.ledger.running();
+        // What was given up can only be heard on a new connection, and a draining server takes none.
+        let is_heard = |id: &String| {
+            self.lanes.all.iter().any(
+                |lane| matches!(&lane.job, Some(Job::Ask(ask)) if ask.id == *id && !ask.is_resumed),
+            )
+        };
+        running.retain(is_heard);
+        running
     }
 
     fn ledger(&self) -> &Ledger {

@@ -20,6 +20,8 @@ pub struct Sse {
     to_say: VecDeque<Value>,
     /// A POST died: what it carried may never have arrived.
     has_lost: bool,
+    /// The server said that the session is over.
+    has_died: bool,
     is_winding_down: bool,
 }
 
@@ -40,6 +42,7 @@ impl Sse {
             to_ask,
             to_say: VecDeque::new(),
             has_lost: false,
+            has_died: false,
             is_winding_down: false,
         }
     }
@@ -107,11 +110,9 @@ impl Talk for Sse {
             while let Some(seen) = lane.http.next() {
                 match seen {
                     Seen::Whole { status: 202, .. } => {}
-                    Seen::Whole { status: 404 | 503, .. }
-                        if self.is_winding_down || self.stream.wire.is_dead() =>
-                    {
-                        self.has_lost = true;
-                    }
+                    Seen::Whole { status: 503, .. } if self.is_winding_down => self.has_lost = true,
+                    // The session ended with its stream, which will turn out to be dead.
+                    Seen::Whole { status: 404, .. } => self.has_died = true,
                     other => panic!("{other:?} for a POST"),
                 }
                 assert!(lane.job.take().is_some(), "two answers to one POST");
@@ -120,13 +121,16 @@ impl Talk for Sse {
                 self.has_lost = true;
             }
         }
-        if self.has_lost || self.stream.is_dead() {
+        if self.has_lost || self.has_died || self.stream.is_dead() {
             self.ledger.excuse_all();
         }
         self.lanes.bury();
     }
 
     fn is_over(&self) -> bool {
+        if self.has_died && !self.stream.is_dead() {
+            return false;
+        }
         let is_done = self.stream.is_dead() || self.has_lost || self.is_winding_down;
         (is_done || (self.to_ask.is_empty() && self.to_say.is_empty() && self.endpoint.is_some()))
             && self.ledger.is_settled()
@@ -138,6 +142,7 @@ impl Talk for Sse {
 
     fn wind_down(&mut self) {
         self.is_winding_down = true;
+        self.ledger.takes_refusals = true;
     }
 
     fn leave(&mut self, dice: &mut Dice) {

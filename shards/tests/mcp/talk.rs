@@ -40,13 +40,13 @@ impl<J> Lanes<J> {
 
     /// A connection with nothing to do, to whichever shard; `None` when all are busy.
     pub fn free(&mut self, world: &World, dice: &mut Dice) -> Option<&mut Lane<J>> {
-        let idle = |lane: &&mut Lane<J>| lane.job.is_none() && !lane.http.wire.is_dead();
-        let has_idle = self.all.iter_mut().any(|mut lane| idle(&&mut lane));
+        let idle = |lane: &Lane<J>| lane.job.is_none() && !lane.http.wire.is_dead();
+        let has_idle = self.all.iter().any(idle);
         if self.all.len() < self.most && (!has_idle || dice.percent(30)) {
             self.all.push(Lane { http: Http::new(world, dice.shard()), job: None });
             return self.all.last_mut();
         }
-        self.all.iter_mut().find(idle)
+        self.all.iter_mut().find(|lane| idle(lane))
     }
 
     /// Forgets connections that ended while nothing was done on them.
