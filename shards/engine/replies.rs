@@ -32,14 +32,10 @@ impl Engine {
             _ => OutcomeKind::Ok,
         };
         let ttl = match target {
-            Target::Tool(tool) => {
-                self.count_tool(net, caller, tool.name());
-                0
-            }
-            Target::Prompt(_) => 0,
+            Target::Tool(_) | Target::Prompt(_) => 0,
             Target::Resource(found) => u64::from(found.ttl_ms()),
         };
-        self.answer(net, caller, kind, |out| match outcome {
+        let took = self.answer(net, caller, kind, |out| match outcome {
             Outcome::Tool(result) => mcp::write_tool_result(out, result, caller.version, info),
             Outcome::Prompt(result) => mcp::write_prompt_result(out, result, caller.version, info),
             Outcome::Resource(contents) => {
@@ -53,6 +49,9 @@ impl Engine {
                 );
             }
         });
+        if let Target::Tool(tool) = target {
+            net.counters().tool_latency(tool.name(), took);
+        }
     }
 
     pub(super) fn answer_need_input<N: Net>(
@@ -98,21 +97,22 @@ impl Engine {
         });
     }
 
-    /// Answers with a result.
+    /// Answers with a result; returns how long the request took, microseconds.
     pub(super) fn answer<N: Net>(
         &mut self,
         net: &mut N,
         caller: &Caller<'_>,
         kind: OutcomeKind,
         write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        self.count_request(net, caller, kind);
+    ) -> u64 {
+        let took = self.count_request(net, caller, kind);
         let mut text = self.take_scratch();
         jsonrpc::begin_result(&mut text, caller.id);
         write(&mut text);
         jsonrpc::end_result(&mut text);
         self.send_answer(net, caller, 200, &text);
         self.put_scratch(text);
+        took
     }
 
     /// Answers with an error. `status` matters only if no byte of the response was sent and the era says so.
@@ -193,15 +193,17 @@ impl Engine {
         }
     }
 
+    /// Counts a request as ended; returns how long it took, microseconds.
     pub(super) fn count_request<N: Net>(
         &mut self,
         net: &mut N,
         caller: &Caller<'_>,
         kind: OutcomeKind,
-    ) {
+    ) -> u64 {
         let took = net.micros().saturating_sub(caller.started_us);
         net.counters().request(caller.method.as_str(), kind);
         net.counters().latency(caller.method.as_str(), took);
+        took
     }
 
     pub(super) fn count_tool<N: Net>(&mut self, net: &mut N, caller: &Caller<'_>, name: &str) {
