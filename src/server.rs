@@ -209,7 +209,7 @@ impl Server {
         let posts = fleet.posts().clone();
         let shards = posts.len();
         let collect: Collect = Arc::new(move || fleet::snapshots(&posts, SNAPSHOT_PATIENCE));
-        control.feed_watchdog(collect.clone(), shards).map_err(BootError::Control)?;
+        control.beat(collect.clone(), shards).map_err(BootError::Control)?;
         let admin_address = match admin {
             None => None,
             Some(listener) => {

@@ -61,7 +61,9 @@ fn make_fit(args: &TuneApplyArgs) -> Result<bool, String> {
 }
 
 fn write_files(args: &TuneRenderArgs) -> Result<bool, String> {
-    let files = render(args.kind, &demand(args.connections, None));
+    // Not of this host: what is rendered here may be installed elsewhere.
+    let demand = Demand { connections: args.connections, ..Demand::default() };
+    let files = render(args.kind, &demand);
     for (index, file) in files.iter().enumerate() {
         let Some(folder) = &args.output else {
             // As `systemctl cat` prints several: each behind its path.

@@ -1,15 +1,15 @@
 //! Grouped bars of ratios: up from one where the subject is better, down where it is not.
 
-use super::chart::{at, escape, figure, legend, open, unmeasured};
+use super::chart::{INKS, Key, at, escape, figure, legend, open, unmeasured};
 use super::compare::{Compared, Comparison};
 use super::scale::{Scale, Tick};
 use super::unit::{Unit, grouped};
 use crate::numbers::Spread;
 
 /// Part of a group that its bars fill.
-const FILL: f64 = 0.76;
+const FILL: f64 = 0.88;
 /// A bar is not wider than this part of the plot.
-const BAR_MAX: f64 = 0.09;
+const BAR_MAX: f64 = 0.1;
 
 /// The plot of one thing compared.
 pub fn render(what: Compared, comparison: &Comparison<'_>) -> String {
@@ -22,7 +22,7 @@ pub fn render(what: Compared, comparison: &Comparison<'_>) -> String {
         comparison.subject()
     );
     let body = if bars.is_empty() { unmeasured() } else { svg(what, comparison, &bars) };
-    figure(what.id(), what.title(), &caption, &legend(names), &body)
+    figure(what.id(), what.title(), &caption, &legend(names, Key::Bar), &body)
 }
 
 struct Bar {
@@ -47,8 +47,9 @@ fn bars(what: Compared, comparison: &Comparison<'_>) -> Vec<Bar> {
 fn svg(what: Compared, comparison: &Comparison<'_>, bars: &[Bar]) -> String {
     let min = bars.iter().map(|bar| bar.ratio.min).fold(1.0, f64::min);
     let max = bars.iter().map(|bar| bar.ratio.max).fold(1.0, f64::max);
-    // Room above the highest for what stands on it.
-    let y = Scale::log(min, max * 1.12);
+    // Room for the numbers beyond the whiskers: a tenth of the height, at either end that needs it.
+    let room = (max / min).max(2.0).powf(0.1);
+    let y = Scale::log(if min < 1.0 { min / room } else { min }, max * room);
     let groups = comparison.connections.len() as f64;
     let ticks = comparison.connections.iter().enumerate().map(|(group, connections)| Tick {
         at: (group as f64 + 0.5) / groups,
@@ -85,16 +86,28 @@ fn draw(bar: &Bar, what: Compared, comparison: &Comparison<'_>, y: &Scale, zero:
         bar.rounds,
     );
     format!(
-        "<g class=\"bar i{}\"><title>{}</title><rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>\
-         <path class=\"whisker\" d=\"M{x:.1} {low:.1}V{high:.1}M{:.1} {low:.1}h8M{:.1} {high:.1}h8\"/>\
+        "<g class=\"bar i{}\"><title>{}</title><rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" \
+         height=\"{:.1}\"/>\
+         <path class=\"whisker\" d=\"M{x:.1} {low:.1}V{high:.1}M{:.1} {low:.1}h8M{:.1} \
+         {high:.1}h8\"/>\
          <text x=\"{x:.1}\" y=\"{label_y:.1}\">{}</text></g>",
-        bar.peer,
+        bar.peer % INKS,
         escape(&title),
         top.min(zero),
         right - left,
         (top - zero).abs().max(0.5),
         x - 4.0,
         x - 4.0,
-        Unit::Times.show(bar.ratio.median).replace(' ', ""),
+        short(bar.ratio.median),
     )
+}
+
+/// As it stands at a bar, where there is little room.
+fn short(ratio: f64) -> String {
+    let decimals = match ratio {
+        ratio if ratio < 9.995 => 2,
+        ratio if ratio < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{}×", grouped(ratio, decimals))
 }

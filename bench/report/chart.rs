@@ -1,7 +1,7 @@
 //! A plot of lines as SVG: several values over one axis, gaps where nothing was measured.
 //!
-//! Written by hand: `plotters` knows neither colours that follow the reader's theme nor a title to hover, and
-//! brings a dozen crates; what we need of it is the two hundred lines here.
+//! Written by hand: `plotters` knows neither colours that follow the reader's theme nor a title to
+//! hover, and brings a dozen crates; what we need of it is the two hundred lines here.
 
 use super::scale::Scale;
 use super::unit::{NOT_MEASURED, Unit};
@@ -10,14 +10,17 @@ use super::unit::{NOT_MEASURED, Unit};
 pub const WIDTH: f64 = 640.0;
 /// The same.
 pub const HEIGHT: f64 = 290.0;
-const LEFT: f64 = 74.0;
-const RIGHT: f64 = 16.0;
+const LEFT: f64 = 82.0;
+const RIGHT: f64 = 28.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 46.0;
-/// Places along the x axis: more rows than this share them, the first, lowest, highest and last of each kept.
+/// Places along the x axis: more rows than this share them, the first, lowest, highest and last of
+/// each kept.
 const PLACES: usize = 360;
 /// Up to so many values are marked one by one.
 const MARKED_MAX: usize = 40;
+/// Colours and dashes that the style sheet has.
+pub const INKS: usize = 6;
 
 /// A plot of lines over the same x.
 #[derive(Debug)]
@@ -72,10 +75,11 @@ impl LineChart {
 
     /// The plot with its legend, as a part of the page.
     pub fn render(&self) -> String {
-        let legend = legend(self.lines.iter().map(|line| {
+        let names = self.lines.iter().map(|line| {
             let is_there = line.values.iter().any(Option::is_some);
             (line.name.as_str(), is_there)
-        }));
+        });
+        let legend = legend(names, Key::Line);
         let body = if self.is_measured() { self.svg() } else { unmeasured() };
         figure(self.id, self.title, &self.caption, &legend, &body)
     }
@@ -144,7 +148,7 @@ impl LineChart {
         if path.is_empty() {
             return String::new();
         }
-        format!("<g class=\"line i{ink}\"><path d=\"{path}\"/>{marks}</g>")
+        format!("<g class=\"line i{}\"><path d=\"{path}\"/>{marks}</g>", ink % INKS)
     }
 
     /// Rows to draw: all, or the telling ones of each place. `None` lifts the pen.
@@ -184,7 +188,8 @@ impl LineChart {
         (0..places).map(move |place| place * count / places..(place + 1) * count / places)
     }
 
-    /// What is told on hovering: a strip for each place, from halfway to the one before to halfway to the next.
+    /// What is told on hovering: a strip for each place, from halfway to the one before to halfway
+    /// to the next.
     fn strips(&self) -> String {
         let placed: Vec<(f64, std::ops::Range<usize>)> = self
             .places()
@@ -200,7 +205,8 @@ impl LineChart {
             let after = placed.get(index + 1).map_or(WIDTH - RIGHT, |after| (after.0 + x) / 2.0);
             let height = HEIGHT - TOP - BOTTOM;
             out.push_str(&format!(
-                "<rect x=\"{before:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{height}\"><title>{}</title></rect>",
+                "<rect x=\"{before:.1}\" y=\"{TOP}\" width=\"{:.1}\" \
+                 height=\"{height}\"><title>{}</title></rect>",
                 (after - before).max(0.1),
                 escape(&self.told(rows.clone())),
             ));
@@ -233,7 +239,8 @@ impl LineChart {
 pub fn figure(id: &str, title: &str, caption: &str, legend: &str, body: &str) -> String {
     let (title, caption) = (escape(title), escape(caption));
     format!(
-        "<figure id=\"{id}\" class=\"plot\"><h3>{title}</h3>{legend}<div class=\"scroll\">{body}</div>\
+        "<figure id=\"{id}\" class=\"plot\"><h3>{title}</h3>{legend}<div \
+         class=\"scroll\">{body}</div>\
          <figcaption>{caption}</figcaption></figure>\n"
     )
 }
@@ -243,14 +250,30 @@ pub fn unmeasured() -> String {
     format!("<p class=\"unmeasured\">{NOT_MEASURED}</p>")
 }
 
-/// Names with the look of their lines; those of which nothing was measured say so.
-pub fn legend<'n>(names: impl Iterator<Item = (&'n str, bool)>) -> String {
+/// What a legend shows beside a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// A piece of the line.
+    Line,
+    /// A piece of the bar.
+    Bar,
+}
+
+/// Names with the look of what is plotted; those of which nothing was measured say so.
+pub fn legend<'n>(names: impl Iterator<Item = (&'n str, bool)>, key: Key) -> String {
+    let shape = match key {
+        Key::Line => ("line", "<path d=\"M1 5h24\"/>"),
+        Key::Bar => ("bar", "<rect x=\"6\" width=\"14\" height=\"10\"/>"),
+    };
     let mut out = String::from("<ul class=\"legend\">");
-    for (ink, (name, is_there)) in names.enumerate() {
+    for (index, (name, is_there)) in names.enumerate() {
         let more = if is_there { String::new() } else { format!(" <em>{NOT_MEASURED}</em>") };
         out.push_str(&format!(
-            "<li><svg class=\"key\" viewBox=\"0 0 26 10\" aria-hidden=\"true\"><g class=\"line i{ink}\">\
-             <path d=\"M1 5h24\"/></g></svg>{}{more}</li>",
+            "<li><svg class=\"key\" viewBox=\"0 0 26 10\" aria-hidden=\"true\"><g class=\"{} \
+             i{}\">{}</g></svg>{}{more}</li>",
+            shape.0,
+            index % INKS,
+            shape.1,
             escape(name)
         ));
     }
@@ -266,7 +289,8 @@ pub fn open(
     y_name: &str,
 ) -> String {
     let mut out = format!(
-        "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\"><g class=\"axes\">",
+        "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\"><g \
+         class=\"axes\">",
         escape(title)
     );
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
@@ -349,7 +373,7 @@ mod tests {
     #[test]
     fn a_gap_lifts_the_pen_and_a_lone_value_is_a_dot() {
         let svg = chart(vec![Some(1.0), Some(2.0), None, Some(2.0), None]).render();
-        assert!(svg.contains("<path d=\"M74.0 128.0h0L211.5 12.0M486.5 12.0h0\"/>"), "{svg}");
+        assert!(svg.contains("<path d=\"M82.0 128.0h0L214.5 12.0M479.5 12.0h0\"/>"), "{svg}");
         assert!(svg.contains("<title>2 s\na: not measured</title>"), "{svg}");
     }
 
@@ -366,7 +390,7 @@ mod tests {
         let mut chart = chart(vec![Some(0.0), Some(10.0), Some(20.0)]);
         chart.is_log = true;
         let svg = chart.render();
-        assert!(svg.contains("<path d=\"M349.0 244.0h0L624.0 12.0\"/>"), "{svg}");
+        assert!(svg.contains("<path d=\"M347.0 244.0h0L612.0 12.0\"/>"), "{svg}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Several servers under the same load: ratios of one round, and how far rounds lie apart.
 //!
-//! The first server of `compare.csv` is the subject, the others are its peers. A ratio above one always means that
-//! the subject did better: more calls, or less of everything else. Only rows of the same round are compared.
+//! The first server of `compare.csv` is the subject, the others are its peers. A ratio above one
+//! always means that the subject did better: more calls, or less of everything else. Only rows of
+//! the same round are compared.
 
 use super::raw::{Measure, Round};
 use super::unit::Unit;
@@ -140,7 +141,8 @@ impl<'r> Comparison<'r> {
         Spread::of(self.rows(server, connections).filter_map(|round| what.of(round)))
     }
 
-    /// How much better the subject did than this peer, round by round, and in how many rounds both were measured.
+    /// How much better the subject did than this peer, round by round, and in how many rounds both
+    /// were measured.
     pub fn ratio(&self, what: Compared, peer: &str, connections: u64) -> Option<(Spread, usize)> {
         let ratios: Vec<f64> = self
             .rows(peer, connections)

@@ -1,6 +1,7 @@
 //! The figures of a run, each computed from a raw file.
 
 use super::csv::Column;
+use super::latencies::Interval;
 use super::raw::{Raw, Resources, Windows};
 use super::unit::Unit;
 use crate::numbers::{Spread, slope};
@@ -43,7 +44,8 @@ fn connections(windows: Option<&Windows>, figures: &mut Vec<Figure>) {
     add(
         "connections lost while held",
         Unit::Count,
-        "connections.csv: highest target less the lowest actual, after all were there and while all were asked for",
+        "connections.csv: highest target less the lowest actual, after all were there and while \
+         all were asked for",
         &|windows| {
             let (asked, full) = (highest(&windows.target)?, row_when_full(windows)?);
             let held = windows.target.iter().zip(&windows.actual).skip(full);
@@ -132,19 +134,25 @@ fn resources(raw: &Raw, figures: &mut Vec<Figure>) {
     add("CPU of the server per call", cpu_per_call_us(raw), Unit::Microseconds, from);
     let rss = of(|resources| &resources.server_rss_bytes);
     let socket = of(|resources| &resources.socket_memory_bytes);
+    let slab = of(|resources| &resources.kernel_slab_bytes);
     let from = "resource-usage.csv: server_rss_bytes";
     add("memory of the server, first", rss.and_then(first), Unit::Bytes, from);
     add("memory of the server, highest", rss.and_then(highest), Unit::Bytes, from);
-    let from = "resource-usage.csv: socket_memory_bytes, of both ends";
-    add("memory of sockets, highest", socket.and_then(highest), Unit::Bytes, from);
-    let from = "slope of memory over connections until the most were there: both CSV files, joined by time";
+    let from = "resource-usage.csv: socket_memory_bytes, both ends";
+    add("memory of socket buffers, highest", socket.and_then(highest), Unit::Bytes, from);
+    let from = "resource-usage.csv: kernel_slab_bytes, the whole host";
+    add("memory of kernel objects, highest", slab.and_then(highest), Unit::Bytes, from);
+    let from = "slope of memory over connections until the most were there: both CSV files, \
+    joined by time";
     let per_connection =
         |column: Option<&Column>| growth(raw.windows.as_ref()?, resources?, column?);
     add("memory of the server per connection", per_connection(rss), Unit::Bytes, from);
-    add("memory of sockets per connection", per_connection(socket), Unit::Bytes, from);
+    add("memory of socket buffers per connection", per_connection(socket), Unit::Bytes, from);
+    add("memory of kernel objects per connection", per_connection(slab), Unit::Bytes, from);
 }
 
-/// From the last row without a connection, or the first row, to the first with all that were asked for.
+/// From the last row without a connection, or the first row, to the first with all that were asked
+/// for.
 fn ramp_s(windows: &Windows) -> Option<f64> {
     let full = row_when_full(windows)?;
     let before = windows.actual[..full].iter().rposition(|actual| *actual == Some(0.0));
@@ -156,33 +164,45 @@ fn row_when_full(windows: &Windows) -> Option<usize> {
     windows.actual.iter().position(|actual| actual.is_some_and(|actual| asked <= actual))
 }
 
-/// Seconds that the intervals of the histogram cover, those of several tags once.
-fn calls_s(raw: &Raw) -> Option<f64> {
-    let (begin, end) = calls_span_s(raw)?;
-    Some(end - begin).filter(|seconds| 0.0 < *seconds)
-}
-
-/// When the first interval with calls began and the last one ended, on the clock of the run.
-fn calls_span_s(raw: &Raw) -> Option<(f64, f64)> {
-    let latencies = raw.latencies.as_ref()?;
+/// When calls were measured, on the clock of the run: the intervals of the histogram, those that
+/// touch as one.
+fn measured_s(raw: &Raw) -> Vec<(f64, f64)> {
+    let Some(latencies) = &raw.latencies else { return Vec::new() };
     let epoch = raw.epoch();
-    let busy = latencies.intervals.iter().filter(|interval| 0 < interval.calls);
-    busy.map(|interval| {
+    let span = |interval: &Interval| {
         let start = latencies.start_s(interval, epoch);
         (start, start + interval.seconds)
-    })
-    .reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)))
+    };
+    let mut spans: Vec<(f64, f64)> = latencies.intervals.iter().map(span).collect();
+    spans.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut merged: Vec<(f64, f64)> = Vec::new();
+    for (begin, end) in spans {
+        match merged.last_mut() {
+            Some(last) if begin <= last.1 => last.1 = last.1.max(end),
+            _ => merged.push((begin, end)),
+        }
+    }
+    merged
+}
+
+/// How long calls were measured.
+fn calls_s(raw: &Raw) -> Option<f64> {
+    let seconds: f64 = measured_s(raw).iter().map(|(begin, end)| end - begin).sum();
+    Some(seconds).filter(|seconds| 0.0 < *seconds)
 }
 
 fn cpu_per_call_us(raw: &Raw) -> Option<f64> {
-    let (resources, calls) = (raw.resources.as_ref()?, raw.latencies.as_ref()?.calls());
-    let (begin, end) = calls_span_s(raw)?;
-    // A row tells of the time since the one before it.
-    let during = resources.elapsed.iter().zip(&resources.server_cpu_percent);
-    let during = during.filter(|(at, _)| begin < **at && **at <= end + 1e-3);
+    let resources = raw.resources.as_ref()?;
+    let calls_per_s = raw.latencies.as_ref()?.calls() as f64 / calls_s(raw)?;
+    let spans = measured_s(raw);
+    // A row tells of the time since the one before it; what counts is where its middle lies.
+    let during = resources.elapsed.windows(2).zip(resources.server_cpu_percent.iter().skip(1));
+    let during = during.filter(|(row, _)| {
+        let middle = (row[0] + row[1]) / 2.0;
+        spans.iter().any(|(begin, end)| *begin <= middle && middle <= *end)
+    });
     let percent = mean(&during.map(|(_, percent)| *percent).collect())?;
-    let calls_per_s = calls as f64 / calls_s(raw)?;
-    Some(percent / 100.0 * 1e6 / calls_per_s)
+    Some(percent / 100.0 * 1e6 / calls_per_s).filter(|_| 0.0 < calls_per_s)
 }
 
 /// Bytes per connection, as connections came.

@@ -1,8 +1,8 @@
-//! `histogram.hdr`: an HdrHistogram interval log (V2, plain or deflated), as `HistogramLogProcessor` and others
-//! read it too.
+//! `histogram.hdr`: an HdrHistogram interval log (V2, plain or deflated), as
+//! `HistogramLogProcessor` and others read it too.
 //!
-//! Values are microseconds, unless a comment `#unit: ns` (us, ms, s) before the first interval says otherwise.
-//! Tagged intervals are told apart, and count together in the whole.
+//! Values are microseconds, unless a comment `#unit: ns` (us, ms, s) before the first interval says
+//! otherwise. Tagged intervals are told apart, and count together in the whole.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +72,8 @@ impl Latencies {
         if let Some(unit) = comment.and_then(|comment| comment.strip_prefix("unit:")) {
             self.unit_ms = unit_ms(unit.trim())?;
         }
-        // The reader wants whole lines, their end included, and takes neither empty ones nor the legend of columns.
+        // The reader wants whole lines, their end included, and takes neither empty ones nor the
+        // legend of columns.
         if line.is_empty() || line.starts_with("\"StartTimestamp\"") {
             return Ok(());
         }
@@ -109,14 +110,15 @@ impl Latencies {
         self.all.len()
     }
 
-    /// Latency in ms that this part of the calls stayed within, 0 to 1; `None` if nothing was called.
+    /// Latency in ms that this part of the calls stayed within, 0 to 1; `None` if nothing was
+    /// called.
     pub fn quantile_ms(&self, quantile: f64) -> Option<f64> {
         self.of(&self.all, quantile)
     }
 
     /// Mean latency, ms.
     pub fn mean_ms(&self) -> Option<f64> {
-        (0 < self.all.len()).then(|| self.all.mean() * self.unit_ms)
+        (!self.all.is_empty()).then(|| self.all.mean() * self.unit_ms)
     }
 
     /// Tags, in their order.
@@ -131,7 +133,7 @@ impl Latencies {
 
     fn of(&self, histogram: &Histogram<u64>, quantile: f64) -> Option<f64> {
         let value = || histogram.value_at_quantile(quantile) as f64 * self.unit_ms;
-        (0 < histogram.len()).then(value)
+        (!histogram.is_empty()).then(value)
     }
 
     /// When an interval began, in seconds since the run did; `epoch` is when that was, if known.
@@ -259,7 +261,8 @@ mod tests {
 
     #[test]
     fn the_legend_of_the_java_writer_is_not_an_interval() {
-        let text = "#[Histogram log format version 1.3]\n\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n";
+        let text = "#[Histogram log format version 1.3]\n\
+                    \"StartTimestamp\",\"Interval_Length\",\"Interval_Max\"\n";
         assert_eq!(Latencies::parse("h", text).unwrap().calls(), 0);
     }
 

@@ -1,7 +1,7 @@
 //! `report.html` of one run, from the raw files in its folder and from nothing else.
 //!
-//! Read → figures and plots → one page. Nothing here measures; nothing is taken over that a raw file does not tell.
-//! What the files must hold stands in the README of this room.
+//! Read → figures and plots → one page. Nothing here measures; nothing is taken over that a raw
+//! file does not tell. What the files must hold stands in the README of this room.
 
 mod bars;
 mod chart;
@@ -15,6 +15,11 @@ mod raw;
 mod scale;
 mod summary;
 mod unit;
+
+#[cfg(test)]
+mod browser_tests;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::path::Path;
@@ -37,8 +42,8 @@ pub fn run(args: &ReportArgs) -> Result<(), String> {
     })
 }
 
-/// (Re)creates `report.html` in this folder. `summary.json` must be there; a raw file that is missing was not
-/// measured; one that is malformed is an error that names file and line.
+/// (Re)creates `report.html` in this folder. `summary.json` must be there; a raw file that is
+/// missing was not measured; one that is malformed is an error that names file and line.
 pub fn write(folder: &Path) -> Result<(), String> {
     let told = |what: String| format!("{}/{what}", folder.display());
     let page = page::render(&Raw::read(folder).map_err(told)?);

@@ -3,10 +3,11 @@
 use super::chart::escape;
 use super::compare::{Compared, Comparison};
 use super::figures::{Figure, figures};
-use super::plots::{memory_at, plots};
+use super::plots::{MemoryOf, memory_of_steps, plots};
 use super::raw::Raw;
 use super::summary::{Summary, Verdict};
 use super::unit::{NOT_MEASURED, Unit, grouped};
+use crate::numbers::Spread;
 
 /// Figures that stand above the plots.
 const FIRST_SIGHT: [&str; 8] = [
@@ -28,8 +29,10 @@ pub fn render(raw: &Raw) -> String {
     let mut out = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title} · erlmcp-bench</title>\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
+         'unsafe-inline'\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title} · \
+         erlmcp-bench</title>\n\
          <style>\n{}</style>\n</head>\n<body>\n<main>\n",
         include_str!("style.css")
     );
@@ -65,7 +68,8 @@ fn header(summary: &Summary) -> String {
         format!("<span>{}</span>", escape(&value))
     });
     let mut out = format!(
-        "<header>\n<h1>{} <span id=\"verdict\" class=\"badge {class}\">{verdict}</span></h1>\n<p class=\"host\">{}</p>\n",
+        "<header>\n<h1>{} <span id=\"verdict\" class=\"badge {class}\">{verdict}</span></h1>\n<p \
+         class=\"host\">{}</p>\n",
         escape(&summary.scenario),
         host.join(" · ")
     );
@@ -73,7 +77,8 @@ fn header(summary: &Summary) -> String {
         let reasons: Vec<String> =
             summary.generator_limited.iter().map(|why| escape(why)).collect();
         out.push_str(&format!(
-            "<p id=\"generator-limited\" class=\"warning\"><strong>The load generator was the bottleneck</strong>: {}. \
+            "<p id=\"generator-limited\" class=\"warning\"><strong>The load generator was the \
+             bottleneck</strong>: {}. \
              The server may be better than these numbers.</p>\n",
             reasons.join("; ")
         ));
@@ -88,7 +93,8 @@ fn header(summary: &Summary) -> String {
             let cell = |text: &Option<String>| escape(text.as_deref().unwrap_or(NOT_MEASURED));
             let (limit, measured) = (cell(&one.limit), cell(&one.measured));
             format!(
-                "<tr><th>{}</th><td>{limit}</td><td>{measured}</td><td><span class=\"badge {class}\">{word}</span></td></tr>\n",
+                "<tr><th>{}</th><td>{limit}</td><td>{measured}</td><td><span class=\"badge \
+                 {class}\">{word}</span></td></tr>\n",
                 escape(&one.name)
             )
         });
@@ -128,27 +134,32 @@ fn table_of(figures: &[Figure]) -> String {
 }
 
 fn ladder(raw: &Raw) -> String {
-    let Some(steps) = &raw.steps else { return String::new() };
-    let rows = steps.connections.iter().enumerate().map(|(row, count)| {
-        let cells = [
-            Unit::Count.show(*count),
-            Unit::Seconds.show_some(steps.seconds[row]),
-            Unit::PerSecond.show_some(steps.per_s[row]),
-            Unit::Milliseconds.show_some(steps.p99_ms[row]),
-            Unit::Bytes.show_some(memory_at(raw, |all| &all.server_rss_bytes, *count)),
-            Unit::Bytes.show_some(memory_at(raw, |all| &all.socket_memory_bytes, *count)),
-        ];
-        format!("<tr>{}</tr>\n", cells.map(|cell| number(&cell, "")).concat())
-    });
-    let names = [
-        "connections",
-        "duration",
-        "connect rate",
-        "latency p99",
-        "memory of the server",
-        "memory of sockets",
+    let Some(steps) = raw.steps.as_ref().filter(|steps| !steps.connections.is_empty()) else {
+        return String::new();
+    };
+    let memory = [MemoryOf::Server, MemoryOf::SocketBuffers, MemoryOf::KernelObjects];
+    let memory = memory.map(|whose| memory_of_steps(raw, steps, whose));
+    let connections = steps.connections.iter().copied().map(Some).collect();
+    let columns = [
+        ("connections", Unit::Count, &connections),
+        ("duration", Unit::Seconds, &steps.seconds),
+        ("connect rate", Unit::PerSecond, &steps.per_s),
+        ("calls", Unit::PerSecond, &steps.calls_per_s),
+        ("latency p50", Unit::Milliseconds, &steps.p50_ms),
+        ("p99", Unit::Milliseconds, &steps.p99_ms),
+        ("p99.9", Unit::Milliseconds, &steps.p999_ms),
+        ("errors", Unit::Count, &steps.errors),
+        ("server, resident", Unit::Bytes, &memory[0]),
+        ("socket buffers", Unit::Bytes, &memory[1]),
+        ("kernel objects, growth", Unit::Bytes, &memory[2]),
     ];
-    section("Steps", "detailed.csv, memory by time from resource-usage.csv", &table(&names, rows))
+    let rows = (0..steps.connections.len()).map(|row| {
+        let cells = columns.map(|(_, unit, column)| number(&unit.show_some(column[row]), ""));
+        format!("<tr>{}</tr>\n", cells.concat())
+    });
+    let names = columns.map(|(name, _, _)| name);
+    let about = "detailed.csv; memory of the kernel by time from resource-usage.csv";
+    section("Steps", about, &table(&names, rows))
 }
 
 fn comparison(raw: &Raw) -> String {
@@ -157,38 +168,51 @@ fn comparison(raw: &Raw) -> String {
     };
     let mut rows = Vec::new();
     for what in Compared::ALL {
-        for count in &comparison.connections {
-            for server in &comparison.servers {
-                let measured = comparison.measured(what, server, *count).map(|spread| {
-                    [spread.median, spread.min, spread.max].map(|value| what.unit().show(value))
-                });
-                let measured = measured.unwrap_or([NOT_MEASURED; 3].map(str::to_owned));
-                let ratio = comparison.ratio(what, server, *count).map(|(ratio, _)| {
-                    [ratio.median, ratio.min, ratio.max].map(|ratio| Unit::Times.show(ratio))
-                });
-                let ratio = ratio.unwrap_or([NOT_MEASURED; 3].map(str::to_owned));
-                let ratio = if *server == comparison.subject() {
-                    [""; 3].map(str::to_owned)
-                } else {
-                    ratio
-                };
-                let cells: String =
-                    measured.iter().chain(&ratio).map(|cell| number(cell, "")).collect();
-                rows.push(format!(
-                    "<tr><th>{}</th>{}<th>{}</th>{cells}</tr>\n",
-                    what.name(),
-                    number(&grouped(*count as f64, 0), ""),
-                    escape(server)
+        for (group, count) in comparison.connections.iter().enumerate() {
+            for (index, server) in comparison.servers.iter().enumerate() {
+                // A name spans the rows it holds for.
+                let servers = comparison.servers.len();
+                let mut row = String::from("<tr>");
+                if (group, index) == (0, 0) {
+                    let span = servers * comparison.connections.len();
+                    row.push_str(&format!("<th rowspan=\"{span}\">{}</th>", what.name()));
+                }
+                if index == 0 {
+                    let count = grouped(*count as f64, 0);
+                    row.push_str(&format!(
+                        "<td class=\"number\" rowspan=\"{servers}\">{count}</td>"
+                    ));
+                }
+                let measured = comparison.measured(what, server, *count);
+                let ratio = comparison.ratio(what, server, *count).map(|(ratio, _)| ratio);
+                row.push_str(&format!(
+                    "<th>{}</th>{}",
+                    escape(server),
+                    spread(measured, what.unit())
                 ));
+                row.push_str(&match index {
+                    0 => "<td colspan=\"3\"></td>".to_owned(),
+                    _ => spread(ratio, Unit::Times),
+                });
+                rows.push(row + "</tr>\n");
             }
         }
     }
     let names = ["", "connections", "server", "median", "least", "most", "ratio", "least", "most"];
     let about = format!(
-        "compare.csv over rounds. Ratio: how many times better {} did than the server of the row, each round compared with itself.",
+        "compare.csv over rounds. Ratio: how many times better {} did than the server of the row, \
+         each round compared with itself.",
         comparison.subject()
     );
     section("Comparison", &about, &table(&names, rows.into_iter()))
+}
+
+/// Three cells: median, least and most.
+fn spread(spread: Option<Spread>, unit: Unit) -> String {
+    let values = spread.map(|spread| [spread.median, spread.min, spread.max]);
+    let texts =
+        values.map_or([NOT_MEASURED; 3].map(str::to_owned), |all| all.map(|one| unit.show(one)));
+    texts.map(|text| number(&text, "")).concat()
 }
 
 fn pairs(title: &str, about: &str, pairs: &[(String, String)]) -> String {

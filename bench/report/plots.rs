@@ -72,16 +72,17 @@ fn windows(windows: Option<&Windows>) -> Vec<LineChart> {
         LineChart {
             id: "latency",
             title: "Latency over time",
-            caption: "connections.csv: percentiles of the calls that ended in each half second; the axis goes by factors."
+            caption: "connections.csv: percentiles of the calls that ended in each half second; \
+            the axis goes by factors."
                 .into(),
             x: x(),
             y_name: "latency",
             unit: Unit::Milliseconds,
             is_log: true,
             lines: vec![
-                line("p50", |all| &all.p50_ms),
-                line("p95", |all| &all.p95_ms),
                 line("p99", |all| &all.p99_ms),
+                line("p95", |all| &all.p95_ms),
+                line("p50", |all| &all.p50_ms),
             ],
         },
     ]
@@ -110,7 +111,8 @@ fn distribution(latencies: Option<&Latencies>) -> LineChart {
         id: "distribution",
         title: "Latency by percentile",
         caption: format!(
-            "histogram.hdr: {} calls; so many of them took no longer than this. Each nine is as wide as the one before.",
+            "histogram.hdr: {} calls; so many of them took no longer than this. Each nine is as \
+             wide as the one before.",
             grouped(calls as f64, 0)
         ),
         x: XAxis {
@@ -141,7 +143,20 @@ fn throughput(raw: &Raw) -> LineChart {
             *by_end.entry(end_ms).or_default() += interval.calls as f64 / interval.seconds;
         }
     }
-    let ends: Vec<f64> = by_end.keys().map(|end_ms| *end_ms as f64 / 1e3).collect();
+    let (mut ends, mut rates) = (Vec::new(), Vec::new());
+    let shortest = by_end.keys().zip(by_end.keys().skip(1)).map(|(one, next)| next - one).min();
+    for (end_ms, rate) in by_end {
+        let end = end_ms as f64 / 1e3;
+        // Nothing was recorded for a while: that is a gap, not a line from one side to the other.
+        if let (Some(shortest), Some(last)) = (shortest, ends.last().copied())
+            && (shortest as f64 * 2.5) / 1e3 < end - last
+        {
+            ends.push((last + end) / 2.0);
+            rates.push(None);
+        }
+        ends.push(end);
+        rates.push(Some(rate));
+    }
     LineChart {
         id: "throughput",
         title: "Throughput",
@@ -150,10 +165,7 @@ fn throughput(raw: &Raw) -> LineChart {
         y_name: "calls",
         unit: Unit::PerSecond,
         is_log: false,
-        lines: vec![Line {
-            name: "calls per second".into(),
-            values: by_end.values().copied().map(Some).collect(),
-        }],
+        lines: vec![Line { name: "calls per second".into(), values: rates }],
     }
 }
 
@@ -164,7 +176,8 @@ fn resources(resources: Option<&Resources>) -> Vec<LineChart> {
         LineChart {
             id: "memory",
             title: "Memory",
-            caption: "resource-usage.csv: resident memory of the server, and what the kernel keeps in sockets of both ends."
+            caption: "resource-usage.csv: resident memory of the server; what the kernel keeps in \
+            buffers of sockets (both ends), and how much its objects grew (the whole host)."
                 .into(),
             x: x(),
             y_name: "memory",
@@ -172,7 +185,8 @@ fn resources(resources: Option<&Resources>) -> Vec<LineChart> {
             is_log: false,
             lines: vec![
                 line("server, resident", |all| &all.server_rss_bytes),
-                line("sockets, kernel", |all| &all.socket_memory_bytes),
+                line("socket buffers", |all| &all.socket_memory_bytes),
+                line("kernel objects, growth", |all| &all.kernel_grown_bytes),
             ],
         },
         LineChart {
@@ -195,72 +209,97 @@ fn resources(resources: Option<&Resources>) -> Vec<LineChart> {
 fn ladder(raw: &Raw, steps: &Steps) -> Vec<LineChart> {
     let mut order: Vec<usize> = (0..steps.connections.len()).collect();
     order.sort_by(|a, b| steps.connections[*a].total_cmp(&steps.connections[*b]));
-    let sorted = |column: &Column| order.iter().map(|row| column[*row]).collect::<Column>();
     let counts: Vec<f64> = order.iter().map(|row| steps.connections[*row]).collect();
-    let memory =
-        |column: fn(&Resources) -> &Column| values(&counts, |count| memory_at(raw, column, count));
-    let x = || XAxis {
-        name: "connections".into(),
-        scale: match (counts.first(), counts.last()) {
-            (Some(first), Some(last)) if 0.0 < *first => Scale::log(*first, *last),
-            (_, last) => Scale::from_zero(last.copied().unwrap_or(0.0)),
-        },
-        one: 1.0,
-        values: counts.clone(),
-        show: |count| format!("{} connections", grouped(count, 0)),
+    let line = |name: &str, column: &Column| Line {
+        name: name.to_owned(),
+        values: order.iter().map(|row| column[*row]).collect(),
     };
-    let chart = |id, title, caption: &str, y_name, unit, is_log, lines| LineChart {
+    let memory = |name: &str, column| line(name, &memory_of_steps(raw, steps, column));
+    let most = counts.last().copied().unwrap_or(0.0);
+    let even = Scale::from_zero(most);
+    let factors = counts.first().filter(|first| 0.0 < **first);
+    let factors = factors.map_or(even, |first| Scale::log(*first, most));
+    let chart = |id, title, caption: &str, scale, unit, lines| LineChart {
         id,
         title,
-        caption: caption.to_owned(),
-        x: x(),
-        y_name,
+        caption: format!("{caption} A mark for each step."),
+        x: XAxis {
+            name: "connections".into(),
+            scale,
+            one: 1.0,
+            values: counts.clone(),
+            show: |count| format!("{} connections", grouped(count, 0)),
+        },
+        y_name: match unit {
+            Unit::Milliseconds => "latency",
+            Unit::Bytes => "memory",
+            _ => "rate",
+        },
         unit,
-        is_log,
+        is_log: unit == Unit::Milliseconds,
         lines,
     };
+    let latency =
+        vec![line("p99", &steps.p99_ms), line("p99.9", &steps.p999_ms), line("p50", &steps.p50_ms)];
+    let memory = vec![
+        memory("server, resident", MemoryOf::Server),
+        memory("socket buffers", MemoryOf::SocketBuffers),
+        memory("kernel objects, growth", MemoryOf::KernelObjects),
+    ];
+    let rates =
+        vec![line("connections made", &steps.per_s), line("calls answered", &steps.calls_per_s)];
     vec![
         chart(
-            "ladder-p99",
-            "p99 against connections",
-            "detailed.csv: a mark for each step; both axes go by factors.",
-            "latency p99",
+            "ladder-latency",
+            "Latency against connections",
+            "detailed.csv; both axes go by factors.",
+            factors,
             Unit::Milliseconds,
-            true,
-            vec![Line { name: "p99".into(), values: sorted(&steps.p99_ms) }],
+            latency,
         ),
         chart(
             "ladder-memory",
             "Memory against connections",
-            "resource-usage.csv, when the connections of a step were last all there (connections.csv).",
-            "memory",
+            "detailed.csv, or resource-usage.csv when a step's connections were last all there.",
+            even,
             Unit::Bytes,
-            false,
-            vec![
-                Line {
-                    name: "server, resident".into(),
-                    values: memory(|all| &all.server_rss_bytes),
-                },
-                Line {
-                    name: "sockets, kernel".into(),
-                    values: memory(|all| &all.socket_memory_bytes),
-                },
-            ],
+            memory,
         ),
         chart(
             "ladder-rate",
-            "Connect rate against connections",
-            "detailed.csv: Throughput(conn/sec) of each step.",
-            "connections",
+            "Rates against connections",
+            "detailed.csv: connections made and calls answered per second.",
+            factors,
             Unit::PerSecond,
-            false,
-            vec![Line { name: "connect rate".into(), values: sorted(&steps.per_s) }],
+            rates,
         ),
     ]
 }
 
-/// Memory when so many connections were last there as they should be.
-pub fn memory_at(raw: &Raw, column: fn(&Resources) -> &Column, count: f64) -> Option<f64> {
+/// Whose memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryOf {
+    /// Resident memory of the server.
+    Server,
+    /// What sockets hold, of both ends.
+    SocketBuffers,
+    /// What the kernel keeps for its objects, since the run began.
+    KernelObjects,
+}
+
+/// Memory of each step: as it says itself, or when its connections were last all there.
+pub fn memory_of_steps(raw: &Raw, steps: &Steps, whose: MemoryOf) -> Column {
+    let column: fn(&Resources) -> &Column = match whose {
+        MemoryOf::Server => |all| &all.server_rss_bytes,
+        MemoryOf::SocketBuffers => |all| &all.socket_memory_bytes,
+        MemoryOf::KernelObjects => |all| &all.kernel_grown_bytes,
+    };
+    let own = |row: usize| steps.server_rss_bytes[row].filter(|_| whose == MemoryOf::Server);
+    let counts = steps.connections.iter().enumerate();
+    counts.map(|(row, count)| own(row).or_else(|| memory_at(raw, column, *count))).collect()
+}
+
+fn memory_at(raw: &Raw, column: fn(&Resources) -> &Column, count: f64) -> Option<f64> {
     let (windows, resources) = (raw.windows.as_ref()?, raw.resources.as_ref()?);
     let mut rows = windows.target.iter().zip(&windows.actual);
     let row =

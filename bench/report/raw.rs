@@ -70,6 +70,16 @@ pub struct Steps {
     pub per_s: Column,
     /// 99th percentile of its calls.
     pub p99_ms: Column,
+    /// Their median; may be missing, like all that follow.
+    pub p50_ms: Column,
+    /// Their 99.9th percentile.
+    pub p999_ms: Column,
+    /// Calls answered per second.
+    pub calls_per_s: Column,
+    /// Errors in the step.
+    pub errors: Column,
+    /// Resident memory of the server at its end.
+    pub server_rss_bytes: Column,
 }
 
 /// `resource-usage.csv`.
@@ -85,8 +95,13 @@ pub struct Resources {
     pub server_rss_bytes: Column,
     /// Of the load generator; 100 is one core.
     pub generator_cpu_percent: Column,
-    /// What the kernel keeps in sockets, of both ends.
+    /// What the kernel keeps in the buffers of sockets, of both ends.
     pub socket_memory_bytes: Column,
+    /// What the kernel keeps for its own objects, sockets among them, the whole host; may be
+    /// missing.
+    pub kernel_slab_bytes: Column,
+    /// The same, without what it was when the run began.
+    pub kernel_grown_bytes: Column,
 }
 
 /// A row of `compare.csv`: one server, one round.
@@ -190,10 +205,18 @@ fn steps(table: &Table) -> Result<Steps, String> {
         seconds: table.numbers("Duration(sec)")?,
         per_s: table.numbers("Throughput(conn/sec)")?,
         p99_ms: table.numbers("P99_Latency(ms)")?,
+        p50_ms: table.numbers_if_any("P50_Latency(ms)")?,
+        p999_ms: table.numbers_if_any("P999_Latency(ms)")?,
+        calls_per_s: table.numbers_if_any("Calls/sec")?,
+        errors: table.numbers_if_any("Errors")?,
+        server_rss_bytes: table.numbers_if_any("Server_RSS(bytes)")?,
     })
 }
 
 fn resources(table: &Table) -> Result<Resources, String> {
+    let kernel_slab_bytes = table.numbers_if_any("kernel_slab_bytes")?;
+    let first = kernel_slab_bytes.iter().flatten().next().copied().unwrap_or(0.0);
+    let grown = |bytes: &Option<f64>| bytes.map(|bytes| (bytes - first).max(0.0));
     Ok(Resources {
         epoch: epoch(table)?,
         elapsed: table.times("elapsed_seconds")?,
@@ -201,6 +224,8 @@ fn resources(table: &Table) -> Result<Resources, String> {
         server_rss_bytes: table.numbers("server_rss_bytes")?,
         generator_cpu_percent: table.numbers("generator_cpu_percent")?,
         socket_memory_bytes: table.numbers("socket_memory_bytes")?,
+        kernel_grown_bytes: kernel_slab_bytes.iter().map(grown).collect(),
+        kernel_slab_bytes,
     })
 }
 

@@ -60,7 +60,7 @@ impl Scale {
             Scale::Linear { min, max } => (value - min) / (max - min),
             Scale::Log { min, max } if 0.0 < value => (value / min).log10() / (max / min).log10(),
             Scale::Log { .. } => return None,
-            Scale::Nines { nines } if 1.0 <= value => nines / nines,
+            Scale::Nines { .. } if 1.0 <= value => 1.0,
             Scale::Nines { nines } => (-(1.0 - value).log10() / nines).min(1.0),
         };
         at.is_finite().then(|| at.clamp(0.0, 1.0))
@@ -165,25 +165,9 @@ mod tests {
         check(Scale::from_zero(0.0), &["0", "0.2", "0.4", "0.6", "0.8", "1"]);
         check(Scale::exact(0.0, 12.5), &["0", "2.5", "5", "7.5", "10", "12.5"]);
         check(Scale::exact(3.0, 3.0), &["3", "3.2", "3.4", "3.6", "3.8", "4"]);
-        check(
-            Scale::log(0.3, 45.0),
-            &["0.2", "0.5", "1", "2", "5", "10", "20", "50"].as_slice()[..0]
-                .iter()
-                .copied()
-                .chain(["1", "10"])
-                .collect::<Vec<_>>()
-                .as_slice(),
-        );
+        check(Scale::log(0.3, 45.0), &["1", "10"]);
         check(Scale::log(1.5, 45.0), &["1", "2", "5", "10", "20", "50"]);
-        check(
-            Scale::log(2.0, 2.0),
-            &["1", "2"].map(|_| "")[..0]
-                .iter()
-                .copied()
-                .chain(["1", "2"])
-                .collect::<Vec<_>>()
-                .as_slice(),
-        );
+        check(Scale::log(2.0, 2.0), &["1", "2"]);
         check(Scale::nines(1e4), &["0%", "50%", "90%", "99%", "99.9%", "99.99%"]);
     }
 

@@ -59,7 +59,7 @@ impl Summary {
             scenario: scenario.to_owned(),
             command: document["command"].as_str().map(str::to_owned),
             thresholds: thresholds(&document["thresholds"]),
-            generator_limited: reasons(&document["generator_limited"]),
+            generator_limited: generator_limited(&document),
             host: lines(&document["host"]),
             options: lines(&document["options"]),
             told: lines(&document["results"]),
@@ -101,10 +101,21 @@ fn thresholds(value: &Value) -> Vec<Threshold> {
     }
 }
 
-/// `true`, a reason, or a list of reasons.
+/// Why the generator was the bottleneck: told right there, or beside what it says of itself.
+fn generator_limited(document: &Value) -> Vec<String> {
+    let reasons = match &document["generator_limited"] {
+        Value::Bool(true) => reasons(&document["results"]["generator"]["limited_because"]),
+        value => return reasons(value),
+    };
+    match reasons.is_empty() {
+        true => vec!["the run says so, without a reason".to_owned()],
+        false => reasons,
+    }
+}
+
+/// A reason, or a list of them.
 fn reasons(value: &Value) -> Vec<String> {
     match value {
-        Value::Bool(true) => vec!["the run says so, without a reason".to_owned()],
         Value::String(reason) if !reason.is_empty() => vec![reason.clone()],
         Value::Array(list) => list.iter().flat_map(reasons).collect(),
         Value::Object(map) => map
@@ -218,6 +229,9 @@ mod tests {
         assert_eq!(limited(json!(true)).len(), 1);
         assert_eq!(limited(json!("it ran late")), ["it ran late"]);
         assert_eq!(limited(json!(["a", "b"])), ["a", "b"]);
+        let because = json!({ "generator": { "limited_because": ["it sent late"] } });
+        let told = summary(json!({ "generator_limited": true, "results": because }));
+        assert_eq!(told.generator_limited, ["it sent late"]);
         assert_eq!(limited(json!({ "send_lag_p99_ms": 12.5 })), ["send_lag_p99_ms: 12.5"]);
     }
 

@@ -83,16 +83,46 @@ pub struct Members<'b> {
     walker: Walker<'b>,
 }
 
+impl<'b> Members<'b> {
+    /// The next key. Then either [`Members::value`] or [`Members::within`] must follow.
+    pub(crate) fn next_key(&mut self) -> Option<Cow<'b, str>> {
+        if !self.walker.enter() {
+            return None;
+        }
+        let key = self.walker.key()?;
+        self.walker.pass_colon();
+        Some(key)
+    }
+
+    /// The value of the key just read.
+    pub(crate) fn value(&mut self) -> Raw<'b> {
+        self.walker.value()
+    }
+
+    /// Reads the members of the object that the value of the key just read is, without looking for its end
+    /// first; `None`, and nothing read, if it is no object. `read` must read them all, or fail.
+    pub(crate) fn within<T, E>(
+        &mut self,
+        read: impl FnOnce(&mut Members<'b>) -> Result<T, E>,
+    ) -> Option<Result<T, E>> {
+        if self.walker.peek() != Some(b'{') {
+            return None;
+        }
+        let walker = Walker { text: self.walker.text, at: self.walker.at + 1 };
+        let mut inner = Members { walker };
+        let done = read(&mut inner);
+        // It stopped at the closing brace.
+        self.walker.at = inner.walker.at + 1;
+        Some(done)
+    }
+}
+
 impl<'b> Iterator for Members<'b> {
     type Item = (Cow<'b, str>, Raw<'b>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if !self.walker.enter() {
-            return None;
-        }
-        let key = self.walker.value().as_str()?;
-        self.walker.pass_colon();
-        Some((key, self.walker.value()))
+        let key = self.next_key()?;
+        Some((key, self.value()))
     }
 }
 
@@ -134,6 +164,17 @@ impl<'b> Walker<'b> {
         !matches!(self.peek(), None | Some(b'}' | b']'))
     }
 
+    /// The key that begins here, unescaped; moves behind it.
+    fn key(&mut self) -> Option<Cow<'b, str>> {
+        let start = self.at;
+        let (end, has_escapes) = self.string_end(start);
+        self.at = end;
+        match has_escapes {
+            false => self.text.get(start + 1..end.checked_sub(1)?).map(Cow::Borrowed),
+            true => Raw(self.text.get(start..end)?).as_str(),
+        }
+    }
+
     fn pass_colon(&mut self) {
         self.skip_space();
         self.at += 1;
@@ -144,22 +185,26 @@ impl<'b> Walker<'b> {
     fn value(&mut self) -> Raw<'b> {
         let start = self.at;
         self.at = match self.peek() {
-            Some(b'"') => self.string_end(start),
+            Some(b'"') => self.string_end(start).0,
             Some(b'{' | b'[') => self.container_end(start),
             _ => self.scalar_end(start),
         };
         Raw(self.text.get(start..self.at).unwrap_or_default())
     }
 
-    /// Behind the string whose quote is at `start`.
-    fn string_end(&self, start: usize) -> usize {
+    /// Behind the string whose quote is at `start`, and whether there are escapes in it.
+    fn string_end(&self, start: usize) -> (usize, bool) {
         let mut at = start + 1;
+        let mut has_escapes = false;
         loop {
             match self.find(at, |word| zeros(word ^ QUOTES) | zeros(word ^ BACKSLASHES)) {
-                Some((found, b'"')) => return found + 1,
+                Some((found, b'"')) => return (found + 1, has_escapes),
                 // Whatever is escaped, its first byte is no quote any more.
-                Some((found, _)) => at = found + 2,
-                None => return self.text.len(),
+                Some((found, _)) => {
+                    at = found + 2;
+                    has_escapes = true;
+                }
+                None => return (self.text.len(), has_escapes),
             }
         }
     }
@@ -168,13 +213,13 @@ impl<'b> Walker<'b> {
     fn container_end(&self, start: usize) -> usize {
         // `[` and `{`, `]` and `}` differ in one bit.
         let brackets = |word: u64| {
-            let folded = word & ONES * 0xdf;
-            zeros(folded ^ ONES * b'[' as u64) | zeros(folded ^ ONES * b']' as u64)
+            let folded = word & FOLD;
+            zeros(folded ^ OPENERS) | zeros(folded ^ CLOSERS)
         };
         let (mut at, mut depth) = (start, 0usize);
         loop {
             match self.find(at, |word| zeros(word ^ QUOTES) | brackets(word)) {
-                Some((found, b'"')) => at = self.string_end(found),
+                Some((found, b'"')) => at = self.string_end(found).0,
                 Some((found, b'{' | b'[')) => {
                     depth += 1;
                     at = found + 1;
@@ -494,6 +539,10 @@ const ONES: u64 = u64::MAX / 255;
 const HIGH: u64 = ONES * 0x80;
 const QUOTES: u64 = ONES * b'"' as u64;
 const BACKSLASHES: u64 = ONES * b'\\' as u64;
+const OPENERS: u64 = ONES * b'[' as u64;
+const CLOSERS: u64 = ONES * b']' as u64;
+/// Takes away what braces have and brackets have not.
+const FOLD: u64 = ONES * 0xdf;
 
 /// Marks the bytes of a word that are zero. The lowest mark is exact; marks above it may be borrows, and are
 /// not to be looked at.

@@ -7,3 +7,4 @@ mod serve;
 mod session;
 mod stdio;
 mod tasks;
+mod tune;
