@@ -33,6 +33,8 @@ pub enum Scenario {
     Idle(IdleArgs),
     /// Heap allocations per call.
     Allocations(AllocationsArgs),
+    /// Calls without a kernel.
+    Simulated(SimulatedArgs),
     /// The floor itself.
     Floor(FloorArgs),
     /// How fast connections arrive.
@@ -143,6 +145,24 @@ pub struct AllocationsArgs {
     /// core of the load; default 1
     #[argh(option, arg_name = "CORE", default = "1")]
     pub client_core: usize,
+}
+
+/// Calls through a shard over the simulated ring, for profilers that count instructions: no kernel, one
+/// thread, the same in every run.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "simulated")]
+pub struct SimulatedArgs {
+    /// tool to call; default echo
+    #[argh(option, arg_name = "NAME", default = "String::from(\"echo\")")]
+    pub tool: String,
+
+    /// calls; default 100000
+    #[argh(option, arg_name = "N", default = "100_000")]
+    pub calls: u64,
+
+    /// connections they come over; default 64
+    #[argh(option, arg_name = "N", default = "64")]
+    pub connections: u32,
 }
 
 /// A server that answers every piece of input with the same bytes, without looking at it: what this host

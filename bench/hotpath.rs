@@ -203,13 +203,14 @@ fn round_of(
 fn syscalls_per_call(pid: u32, load: &Load) -> Option<f64> {
     let mut perf = Command::new("perf");
     perf.args(["stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p", &pid.to_string()]);
-    let calls = load.calls();
+    let (began, calls) = (Instant::now(), load.calls());
     let output = perf.args(["--", "sleep", "1"]).stdin(Stdio::null()).output().ok()?;
-    let calls = load.calls() - calls;
+    // Rates, because perf takes its time to begin and to end: it counts only while the one second lasts.
+    let calls_per_s = (load.calls() - calls) as f64 / began.elapsed().as_secs_f64();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let count = text.lines().find(|line| line.contains("raw_syscalls"))?;
-    let count: u64 = count.split(',').next()?.parse().ok()?;
-    (calls != 0).then(|| count as f64 / calls as f64)
+    let syscalls_per_s: u64 = count.split(',').next()?.parse().ok()?;
+    (0.0 < calls_per_s).then(|| syscalls_per_s as f64 / calls_per_s)
 }
 
 fn show(row: &Row) {

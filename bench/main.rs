@@ -18,6 +18,7 @@ mod process;
 mod report;
 mod request;
 mod results;
+mod simulated;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Scenario::Hotpath(args) => hotpath::run(args).map(|()| true),
         Scenario::Idle(args) => idle::run(args).map(|()| true),
         Scenario::Allocations(args) => allocations::run(args).map(|()| true),
+        Scenario::Simulated(args) => simulated::run(args).map(|()| true),
         Scenario::Floor(args) => floor::run(args).map(|()| true),
         Scenario::Report(args) => report::run(args).map(|()| true),
         Scenario::Ramp(args) => scenario::ramp(args),

@@ -50,7 +50,7 @@ pub use runner::{Overloaded, Runner};
 pub use snapshot::Snapshot;
 pub use step::{IntoPrompt, IntoResource, IntoStep, Json, assistant, failed, text, user};
 pub use threads::ThreadRunner;
-pub use tool::{NoArguments, ServedTool, Tool};
+pub use tool::{NoArguments, ServedTool, TaskHints, TaskSupport, Tool};
 pub use uri_template::fuzz_uri_template;
 pub use wire::{Annotations, Icon, Theme};
 // What handlers are written with, so that their authors need not name our versions.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use erlmcp_protocol::mcp::{Completion, RpcError, Version, codes};
+use erlmcp_protocol::mcp::{Completion, RpcError, TASKS_EXTENSION, Version, codes};
 use serde_json::{Value, json};
 
 use crate::arguments::Arguments;
@@ -33,6 +33,7 @@ pub(crate) struct Offers {
     tools: bool,
     prompts: bool,
     resources: bool,
+    tasks: bool,
 }
 
 /// The catalog at one moment.
@@ -69,6 +70,7 @@ impl Snapshot {
             resources: before.resources
                 || !items.resources.is_empty()
                 || !items.templates.is_empty(),
+            tasks: before.tasks || items.tools.iter().any(|tool| tool.task().is_some()),
         };
         let lists = [
             Listing::new(items.tools.iter().map(|tool| tool.json())),
@@ -133,6 +135,11 @@ impl Snapshot {
     /// Whether the `resources/*` methods are offered.
     pub fn has_resources(&self) -> bool {
         self.offers.resources
+    }
+
+    /// Whether the tasks extension is offered: some tool's calls can become tasks, or once could.
+    pub fn has_tasks(&self) -> bool {
+        self.offers.tasks
     }
 
     /// Whether `completion/complete` is offered.
@@ -272,6 +279,10 @@ fn capabilities(offers: Offers, version: Version) -> Vec<u8> {
     }
     if Version::V2025_03_26 <= version && (offers.prompts || offers.resources) {
         capabilities["completions"] = json!({});
+    }
+    // Digest c.15: an extension of the modern era, and never `capabilities.tasks`.
+    if version.is_modern() && offers.tasks {
+        capabilities["extensions"] = json!({ TASKS_EXTENSION: {} });
     }
     capabilities.to_string().into_bytes()
 }

@@ -35,8 +35,37 @@ pub struct Tool {
     requires: ClientCapabilities,
     concurrency_max: Option<u32>,
     timeout: Option<Duration>,
+    task: Option<TaskSupport>,
+    task_ttl: Option<Duration>,
+    poll_interval: Option<Duration>,
     body: Option<Body>,
 }
+
+/// Whether a tool's calls can become tasks (extension `io.modelcontextprotocol/tasks`): the call is
+/// answered with an id at once, and the client comes back for the result. Only clients that declare
+/// the extension are given tasks; others, and all legacy ones, wait for the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskSupport {
+    /// A call that is not answered at once becomes a task.
+    Optional,
+    /// Every call becomes a task. A client without the extension cannot call the tool.
+    Required,
+}
+
+/// How a tool's calls become tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskHints {
+    /// Which calls do.
+    pub support: TaskSupport,
+    /// How long a task is kept from its creation on, milliseconds, if the tool says; the server's limit
+    /// may be less.
+    pub ttl_ms: Option<u64>,
+    /// How long a client should wait between two looks, milliseconds.
+    pub poll_interval_ms: u64,
+}
+
+/// What a client is told to wait between two looks at a task, unless its tool says otherwise.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 enum Body {
     Inline(Inline),
@@ -61,6 +90,9 @@ impl Tool {
             requires: ClientCapabilities::default(),
             concurrency_max: None,
             timeout: None,
+            task: None,
+            task_ttl: None,
+            poll_interval: None,
             body: None,
         }
     }
@@ -130,6 +162,25 @@ impl Tool {
     /// taken back and must keep its own time.
     pub fn timeout(mut self, timeout: Duration) -> Tool {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Lets calls become tasks. The handler stays as it is. What it asks the client before it left the
+    /// shard is asked before there is a task; what it asks later is asked by the task.
+    pub fn task(mut self, support: TaskSupport) -> Tool {
+        self.task = Some(support);
+        self
+    }
+
+    /// How long a task is kept from its creation on, if that is less than what the server allows.
+    pub fn task_ttl(mut self, ttl: Duration) -> Tool {
+        self.task_ttl = Some(ttl);
+        self
+    }
+
+    /// How long a client should wait between two looks at a task; a second unless said.
+    pub fn poll_interval(mut self, interval: Duration) -> Tool {
+        self.poll_interval = Some(interval);
         self
     }
 
@@ -211,6 +262,15 @@ impl Tool {
         if self.meta.as_ref().is_some_and(|meta| !meta.is_object()) {
             return Err("`_meta` must be an object".into());
         }
+        let task = match self.task {
+            Some(support) => Some(task_hints(support, self.task_ttl, self.poll_interval)?),
+            None if self.task_ttl.or(self.poll_interval).is_some() => {
+                return Err("it has hints for tasks, but does not run as one".into());
+            }
+            None => None,
+        };
+        let mut requires = self.requires;
+        requires.tasks |= self.task == Some(TaskSupport::Required);
         let gate = Gate::new(self.concurrency_max);
         let handler = match self.body.ok_or("it has no handler")? {
             Body::Inline(handler) => handler,
@@ -242,10 +302,23 @@ impl Tool {
             };
             serde_json::to_vec(&wire).unwrap_or_default()
         });
-        let compiled =
-            Compiled { requires: self.requires, header_params, input, output, handler, json };
+        let compiled = Compiled { requires, task, header_params, input, output, handler, json };
         Ok(ServedTool { compiled: Arc::new(compiled), name: self.name.into() })
     }
+}
+
+fn task_hints(
+    support: TaskSupport,
+    ttl: Option<Duration>,
+    poll_interval: Option<Duration>,
+) -> Result<TaskHints, String> {
+    let whole_ms = |duration: Duration| match u64::try_from(duration.as_millis()) {
+        Ok(ms @ 1..) => Ok(ms),
+        _ => Err("a hint for tasks must be at least a millisecond, and some time within reach"),
+    };
+    let ttl_ms = ttl.map(whole_ms).transpose()?;
+    let poll_interval_ms = whole_ms(poll_interval.unwrap_or(POLL_INTERVAL))?;
+    Ok(TaskHints { support, ttl_ms, poll_interval_ms })
 }
 
 /// The arguments as the handler's type. They are moved, not copied: a resumed call is a new [`Call`].
@@ -268,6 +341,7 @@ pub struct ServedTool {
 
 struct Compiled {
     requires: ClientCapabilities,
+    task: Option<TaskHints>,
     header_params: Vec<HeaderParam>,
     input: Schema,
     output: Option<Schema>,
@@ -298,6 +372,11 @@ impl ServedTool {
     /// What a client must be able to do before this tool can be called at all.
     pub fn requires(&self) -> &ClientCapabilities {
         &self.compiled.requires
+    }
+
+    /// How its calls become tasks; `None`: they do not.
+    pub fn task(&self) -> Option<&TaskHints> {
+        self.compiled.task.as_ref()
     }
 
     /// Arguments that modern clients mirror as headers; most tools have none.

@@ -45,6 +45,12 @@ pub struct Limits {
     pub client_request_timeout_ms: u64,
     /// How long a sealed request state is accepted, milliseconds.
     pub request_state_ttl_ms: u64,
+    /// How long a task is kept from its creation on, unless its tool says less, milliseconds.
+    pub task_ttl_ms: u64,
+    /// Tasks kept on this shard, running or ended.
+    pub tasks_max: u32,
+    /// Bytes kept for all tasks of this shard: arguments, answers, questions, results.
+    pub tasks_bytes_max: usize,
     /// Events kept per legacy stream for `Last-Event-ID`, messages.
     pub replay_events_max: usize,
     /// Bytes kept per legacy session for `Last-Event-ID`.
@@ -80,6 +86,9 @@ impl Default for Limits {
             ws_ping_ms: 30_000,
             client_request_timeout_ms: 60_000,
             request_state_ttl_ms: 10 * 60 * 1000,
+            task_ttl_ms: 60 * 60 * 1000,
+            tasks_max: 10_000,
+            tasks_bytes_max: 64 * 1024 * 1024,
             replay_events_max: 64,
             replay_bytes_max: 64 * 1024,
             replay_ttl_ms: 60_000,

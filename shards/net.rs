@@ -61,6 +61,8 @@ pub enum CloseReason {
 pub enum TimerKey {
     /// A running call (slot, generation).
     Call(u32, u32),
+    /// A task whose time is over (slot, generation).
+    Task(u32, u32),
     /// A session (slot, generation).
     Session(u32, u32),
     /// Housekeeping.
@@ -97,6 +99,9 @@ pub trait Net {
     fn backlog(&self, conn: ConnId) -> usize;
     /// Sends mail to another shard of this process. `false` when its inbox is full (counted).
     fn mail(&mut self, shard: u16, mail: Mail) -> bool;
+    /// Sends mail that must arrive: when the inbox is full it waits, in order, and [`Net::mail`] to that shard
+    /// is refused until it has left.
+    fn mail_surely(&mut self, shard: u16, mail: Mail);
     /// Calls [`crate::engine::Engine::handle_timer`] at or soon after `at`. Not cancellable: check when it fires.
     fn timer(&mut self, at: Millis, key: TimerKey);
     /// This shard's counters.

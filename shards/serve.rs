@@ -22,24 +22,44 @@ pub fn serve(
     let pacer = runner.clone();
     let fleet = start(fleet, move |seat| {
         let own = seat.posts[usize::from(seat.index)].clone();
-        let wake = Arc::new(move || {
-            // A full inbox needs no bell: its shard is awake, and looks at the answers after each letter.
-            let _ = own.send(Mail::Engine(EngineMail::Answers));
-        });
         let place = Seat { shard: seat.index, shards: seat.count };
-        Engine::new(place, config.clone(), handle.clone(), runner.clone(), wake)
+        seated(place, own, config.clone(), handle.clone(), runner.clone())
     })?;
     let posts = fleet.posts().clone();
     catalog.listen(Box::new(move |snapshot, changes| {
         let announcement = Announcement { snapshot: Some(snapshot), changes: changes.into() };
-        for post in posts.iter() {
-            if post.send(letter(&announcement)).is_err() {
-                // Called on the changing thread, which may be a shard: waiting is the runner's business.
-                insist(post.clone(), announcement.clone(), &pacer);
-            }
-        }
+        announce(&posts, &announcement, &pacer);
     }));
     Ok(fleet)
+}
+
+/// The engine of one shard. `own` posts to that shard: deferred calls wake it so.
+pub fn seated(
+    place: Seat,
+    own: ForeignPost<Mail>,
+    config: Arc<EngineConfig>,
+    catalog: Handle,
+    runner: Arc<dyn Runner>,
+) -> Engine {
+    let wake = Arc::new(move || {
+        // A full inbox needs no bell: its shard is awake, and looks at the answers after each letter.
+        let _ = own.send(Mail::Engine(EngineMail::Answers));
+    });
+    Engine::new(place, config, catalog, runner, wake)
+}
+
+/// Tells every shard of a change of the catalog.
+pub fn announce(
+    posts: &[ForeignPost<Mail>],
+    announcement: &Announcement,
+    runner: &Arc<dyn Runner>,
+) {
+    for post in posts {
+        if post.send(letter(announcement)).is_err() {
+            // Called on the changing thread, which may be a shard: waiting is the runner's business.
+            insist(post.clone(), announcement.clone(), runner);
+        }
+    }
 }
 
 fn letter(announcement: &Announcement) -> Mail {

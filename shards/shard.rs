@@ -24,6 +24,8 @@ const LETTERS_PER_TURN: usize = 256;
 const SLEEP_MS_MAX: Millis = 60_000;
 /// While a send is in flight that no timer watches yet, no sleep is longer, milliseconds.
 const FLYING_SLEEP_MS_MAX: Millis = 1_000;
+/// While mail waits for room at another shard, no sleep is longer, milliseconds.
+const UNSENT_SLEEP_MS_MAX: Millis = 1;
 /// How long an accept that failed for want of descriptors or memory rests, milliseconds.
 const ACCEPT_REST_MS: Millis = 100;
 /// Slots kept free of served connections, so that there is room to refuse the others politely.
@@ -172,6 +174,7 @@ impl<I: Io, S: Service> Shard<I, S> {
         self.inbox.unpark();
         self.turns += 1;
         self.conns.handle_time(self.io.now(), self.io.unix_ms());
+        self.conns.send_unsent();
         self.reap();
         self.feed();
         self.fire();
@@ -182,6 +185,11 @@ impl<I: Io, S: Service> Shard<I, S> {
     /// Whether the shard is done: drained, past the drain's deadline, or told to leave.
     pub fn is_over(&self) -> bool {
         self.is_over
+    }
+
+    /// What is served.
+    pub fn service(&self) -> &S {
+        &self.service
     }
 
     /// How it went.
@@ -196,7 +204,11 @@ impl<I: Io, S: Service> Shard<I, S> {
         }
         self.parked += 1;
         let now = self.conns.now();
-        let longest = if self.conns.has_flying() { FLYING_SLEEP_MS_MAX } else { SLEEP_MS_MAX };
+        let longest = match (self.conns.has_unsent(), self.conns.has_flying()) {
+            (true, _) => UNSENT_SLEEP_MS_MAX,
+            (false, true) => FLYING_SLEEP_MS_MAX,
+            (false, false) => SLEEP_MS_MAX,
+        };
         let wake_at = [self.conns.wheel.next_deadline(), self.drain_until]
             .into_iter()
             .flatten()

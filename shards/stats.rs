@@ -46,11 +46,13 @@ pub enum OutcomeKind {
     Cancelled,
     /// `input_required`.
     InputRequired,
+    /// The call became a task.
+    Task,
 }
 
 impl OutcomeKind {
     /// How many.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
     /// All of them.
     pub const ALL: [OutcomeKind; Self::COUNT] = [
         OutcomeKind::Ok,
@@ -58,6 +60,7 @@ impl OutcomeKind {
         OutcomeKind::RpcError,
         OutcomeKind::Cancelled,
         OutcomeKind::InputRequired,
+        OutcomeKind::Task,
     ];
 
     /// Metric label.
@@ -68,6 +71,7 @@ impl OutcomeKind {
             OutcomeKind::RpcError => "rpc_error",
             OutcomeKind::Cancelled => "cancelled",
             OutcomeKind::InputRequired => "input_required",
+            OutcomeKind::Task => "task",
         }
     }
 }
@@ -99,6 +103,8 @@ pub struct Counters {
     pub streams_active: u64,
     /// Calls in flight that were not answered inline.
     pub calls_active: u64,
+    /// Tasks kept, running or ended.
+    pub tasks_active: u64,
     /// Notifications fanned out to subscribers.
     pub notifications_out: u64,
     /// Requests sent to the shard that owns the session.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use argh::FromArgs;
+use erlmcp_tuning::Kind;
 
 use crate::config::{Bind, CatalogSource, Config, LogFormat};
 use crate::cores::parse_cores;
@@ -131,12 +132,13 @@ pub struct DrainArgs {
     pub admin: String,
 }
 
-/// Look at the limits of this host.
+/// Look at the limits of this host, and raise them.
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(
     subcommand,
     name = "tune",
-    example = "See what holds the host back:\n  {command_name} check"
+    example = "See what holds the host back:\n  {command_name} check",
+    example = "Raise what can be raised, until the next boot (root):\n  {command_name} apply"
 )]
 pub struct TuneArgs {
     #[argh(subcommand)]
@@ -150,9 +152,14 @@ pub struct TuneArgs {
 pub enum TuneCommand {
     /// Compare the host with what is wanted.
     Check(TuneCheckArgs),
+    /// Change the host.
+    Apply(TuneApplyArgs),
+    /// Write the files that keep it so.
+    Render(TuneRenderArgs),
 }
 
-/// Compare this host's limits with what a number of connections needs; exit code 1 if something is missing.
+/// Compare this host's limits with what a number of connections needs; exit code 1 if something is missing
+/// (advice does not count).
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(
     subcommand,
@@ -165,8 +172,59 @@ pub struct TuneCheckArgs {
     pub connections: u64,
 
     /// shards that share them; default: online cores
-    #[argh(option, arg_name = "N")]
+    #[argh(option, arg_name = "N", from_str_fn(parse_shards))]
     pub shards: Option<u64>,
+
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+
+    /// look at a folder that holds proc and sys, instead of this host
+    #[argh(option, arg_name = "FOLDER", default = "PathBuf::from(\"/\")")]
+    pub root: PathBuf,
+}
+
+/// Write the kernel parameters that `tune check` finds too low, until the next boot; needs root. Prints what
+/// was changed and how to undo it, then checks again.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "apply",
+    example = "Make this host fit for 100,000 connections:\n  {command_name} --connections 100000"
+)]
+pub struct TuneApplyArgs {
+    /// connections to carry; default 100000
+    #[argh(option, arg_name = "N", default = "100_000")]
+    pub connections: u64,
+
+    /// shards that share them; default: online cores
+    #[argh(option, arg_name = "N", from_str_fn(parse_shards))]
+    pub shards: Option<u64>,
+
+    /// change a folder that holds proc and sys, instead of this host
+    #[argh(option, arg_name = "FOLDER", default = "PathBuf::from(\"/\")")]
+    pub root: PathBuf,
+}
+
+/// Write the files that keep the settings: for sysctl, systemd, or the limits of a shell.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "render",
+    example = "Install the units:\n  {command_name} systemd --output /etc/systemd/system"
+)]
+pub struct TuneRenderArgs {
+    /// sysctl, systemd or limits
+    #[argh(positional, from_str_fn(parse_kind))]
+    pub kind: Kind,
+
+    /// folder to write the files into; default: print them
+    #[argh(option, arg_name = "FOLDER")]
+    pub output: Option<PathBuf>,
+
+    /// connections to carry; default 100000
+    #[argh(option, arg_name = "N", default = "100_000")]
+    pub connections: u64,
 }
 
 impl Args {
@@ -208,6 +266,21 @@ fn parse_shards_per_core(text: &str) -> Result<u16, String> {
         Ok(count @ 1..=64) => Ok(count),
         _ => Err(format!("{text:?} is not a number from 1 to 64")),
     }
+}
+
+fn parse_shards(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(count @ 1..=65_535) => Ok(count),
+        _ => Err(format!("{text:?} is not a number from 1 to 65535")),
+    }
+}
+
+fn parse_kind(text: &str) -> Result<Kind, String> {
+    let kinds = Kind::ALL;
+    let found = kinds.iter().find(|(name, _)| *name == text);
+    found
+        .map(|(_, kind)| *kind)
+        .ok_or_else(|| format!("{text:?} is none of {}", kinds.map(|(name, _)| name).join(", ")))
 }
 
 fn parse_catalog(text: &str) -> Result<CatalogSource, String> {

@@ -110,6 +110,8 @@ fn mistakes_say_what_to_write() {
     check_err(&["--log", "xml"], "neither \"text\" nor \"json\"");
     check_err(&["--cluster"], "--cluster");
     check_err(&["tune"], "check");
+    check_err(&["tune", "render", "systemctl"], "\"systemctl\" is none of sysctl, systemd, limits");
+    check_err(&["tune", "check", "--shards", "0"], "is not a number from 1 to 65535");
 }
 
 #[test]
@@ -127,16 +129,33 @@ fn commands_have_their_own_flags() {
         parse(&["drain"]).command,
         Some(Command::Drain(DrainArgs { admin: crate::config::DEFAULT_ADMIN.into() }))
     );
-    let check = TuneCheckArgs { connections: 5, shards: None };
-    assert_eq!(
-        parse(&["tune", "check", "--connections", "5"]).command,
-        Some(Command::Tune(TuneArgs { command: TuneCommand::Check(check) }))
-    );
+    let tune = |words: &[&str]| match parse(words).command {
+        Some(Command::Tune(tune)) => tune.command,
+        other => panic!("{other:?}"),
+    };
+    let check = TuneCheckArgs { connections: 5, shards: None, json: true, root: "/".into() };
+    let words = ["tune", "check", "--connections", "5", "--json"];
+    assert_eq!(tune(&words), TuneCommand::Check(check));
+    let apply = TuneApplyArgs { connections: 100_000, shards: Some(3), root: "/x".into() };
+    let words = ["tune", "apply", "--shards", "3", "--root", "/x"];
+    assert_eq!(tune(&words), TuneCommand::Apply(apply));
+    for (name, kind) in Kind::ALL {
+        let render = TuneRenderArgs { kind, output: None, connections: 100_000 };
+        assert_eq!(tune(&["tune", "render", name]), TuneCommand::Render(render));
+    }
 }
 
 #[test]
 fn every_help_has_an_example() {
-    for words in [&[][..], &["status"], &["drain"], &["tune"], &["tune", "check"]] {
+    for words in [
+        &[][..],
+        &["status"],
+        &["drain"],
+        &["tune"],
+        &["tune", "check"],
+        &["tune", "apply"],
+        &["tune", "render"],
+    ] {
         let words: Vec<&str> = words.iter().copied().chain(["--help"]).collect();
         check_err(&words, "Examples:");
     }

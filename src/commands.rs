@@ -3,13 +3,12 @@
 use std::process::ExitCode;
 
 use argh::FromArgs;
-use erlmcp_tuning::{Demand, Root, check_all, render_table};
 
-use crate::cli::{Args, Command, TuneCheckArgs, TuneCommand};
-use crate::config::{Config, LogFormat, Problem};
+use crate::cli::{Args, Command};
+use crate::config::{Config, Problem};
 use crate::cores::online_cores;
 use crate::server::{BootError, Server};
-use crate::{client, log as stderr_log};
+use crate::{client, log as stderr_log, tune};
 
 /// Something failed.
 const FAILED: u8 = 1;
@@ -44,8 +43,10 @@ fn run(args: Args) -> u8 {
         None => serve(&args),
         Some(Command::Status(status)) => report(client::status(status)),
         Some(Command::Drain(drain)) => report(client::drain(drain)),
-        Some(Command::Tune(tune)) => match &tune.command {
-            TuneCommand::Check(check) => tune_check(check),
+        Some(Command::Tune(command)) => match tune::run(command) {
+            Ok(true) => 0,
+            Ok(false) => FAILED,
+            Err(why) => report(Err(why)),
         },
     }
 }
@@ -102,19 +103,4 @@ fn tell(problems: &[Problem]) -> Option<u8> {
         eprintln!("{problem}");
     }
     (!problems.is_empty()).then_some(MISCONFIGURED)
-}
-
-fn tune_check(args: &TuneCheckArgs) -> u8 {
-    stderr_log::install(LogFormat::Text);
-    let demand = Demand {
-        connections: args.connections,
-        rings: args.shards.unwrap_or(online_cores().len() as u64),
-        ..Demand::default()
-    };
-    let (findings, errors) = check_all(&Root::host(), demand);
-    for err in &errors {
-        eprintln!("{err}");
-    }
-    print!("{}", render_table(&findings));
-    if findings.is_empty() && errors.is_empty() { 0 } else { FAILED }
 }

@@ -27,6 +27,7 @@ mod notify;
 mod running;
 mod server;
 mod stdio;
+mod tune;
 
 pub use commands::main;
 pub use config::Config;

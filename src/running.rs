@@ -210,8 +210,8 @@ impl Running {
 
     /// Drains, and waits for the last shard.
     fn see_off(&mut self) -> Exit {
-        crate::notify::stopping();
         self.control.set_draining();
+        crate::notify::stopping(Duration::from_millis(self.drain_ms) + DRAIN_GRACE + ABORT_GRACE);
         self.tell_all(|| Mail::Drain { deadline_ms: self.drain_ms });
         let mut deadline = Instant::now() + Duration::from_millis(self.drain_ms) + DRAIN_GRACE;
         let mut exit = Exit::Drained;

@@ -16,7 +16,6 @@ use erlmcp_protocol::seal::Keyring;
 use erlmcp_shards::config::Limits;
 use erlmcp_shards::engine::EngineConfig;
 use erlmcp_shards::fleet::{self, Fleet, FleetConfig, ShardPlace};
-use erlmcp_shards::io::listen::ListenOptions;
 use erlmcp_shards::io::uring::UringConfig;
 use erlmcp_shards::serve::serve;
 use erlmcp_tuning::Finding;
@@ -55,7 +54,7 @@ pub enum BootError {
     /// The catalog cannot be served.
     Catalog(CatalogError),
     /// The host lacks something without which nothing works.
-    Host(Finding),
+    Host(Box<Finding>),
     /// The admin address cannot be listened on.
     Admin(SocketAddr, io::Error),
     /// The control plane does not start.
@@ -203,14 +202,14 @@ impl Server {
         let catalog = catalog.into_handle();
         let fleet = start_shards(&config, places, access.clone(), &catalog, control.runner())?;
         if !config.server.stdio {
-            host::tell_capacity(&fleet, SNAPSHOT_PATIENCE);
+            host::tell_capacity(&fleet, &config, SNAPSHOT_PATIENCE);
         }
 
         let (events, on_event) = crossbeam_channel::unbounded();
         let posts = fleet.posts().clone();
         let shards = posts.len();
         let collect: Collect = Arc::new(move || fleet::snapshots(&posts, SNAPSHOT_PATIENCE));
-        control.feed_watchdog(collect.clone(), shards).map_err(BootError::Control)?;
+        control.beat(collect.clone(), shards).map_err(BootError::Control)?;
         let admin_address = match admin {
             None => None,
             Some(listener) => {
@@ -301,7 +300,7 @@ fn start_shards(
         http: config.server.listen.address(),
         tcp: config.server.tcp.address(),
         limits: config.limits.clone(),
-        listen: ListenOptions { backlog: config.socket.backlog, ..ListenOptions::default() },
+        listen: config.socket.options(),
         ring: UringConfig { capacity: ring_descriptors(&config.limits), ..UringConfig::default() },
     };
     serve(fleet, engine, catalog.clone(), runner).map_err(BootError::Shards)

@@ -1,24 +1,25 @@
-//! Where readings come from: the host's `/`, or a folder that looks like one.
+//! Where readings come from and changes go to: the host's `/`, or a folder that looks like one.
 
 use std::fmt;
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 
-/// The root below which `proc` and `sys` are read.
+/// The root below which `proc` and `sys` are read and written.
 #[derive(Debug, Clone)]
 pub struct Root(PathBuf);
 
-/// A reading that is there and makes no sense, or may not be read.
-#[derive(Debug)]
+/// A reading that is there and makes no sense, or a file that may not be read or written.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostError {
+    doing: &'static str,
     path: PathBuf,
     why: String,
 }
 
 impl fmt::Display for HostError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "cannot read {}: {}", self.path.display(), self.why)
+        write!(out, "cannot {} {}: {}", self.doing, self.path.display(), self.why)
     }
 }
 
@@ -35,13 +36,17 @@ impl Root {
         Self(folder.into())
     }
 
+    /// Whether readings come from the host this process runs on.
+    pub fn is_host(&self) -> bool {
+        self.0 == std::path::Path::new("/")
+    }
+
     /// The text of a file; `None` when it does not exist.
     pub fn read_text(&self, path: &str) -> Result<Option<String>, HostError> {
-        let full = self.0.join(path);
-        match fs::read_to_string(&full) {
+        match fs::read_to_string(self.0.join(path)) {
             Ok(text) => Ok(Some(text)),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(err) => Err(self.error(path, err.to_string())),
+            Err(err) if is_absence(&err) => Ok(None),
+            Err(err) => Err(self.error("read", path, err.to_string())),
         }
     }
 
@@ -55,7 +60,34 @@ impl Root {
         let Some(text) = self.read_text(path)? else { return Ok(None) };
         match text.split_ascii_whitespace().nth(index).map(str::parse::<u64>) {
             Some(Ok(value)) => Ok(Some(value)),
-            _ => Err(self.error(path, format!("no number at word {index} of {:?}", text.trim()))),
+            _ => {
+                let why = format!("no number at word {index} of {:?}", text.trim());
+                Err(self.error("read", path, why))
+            }
+        }
+    }
+
+    /// A file of exactly `N` numbers; `None` when it does not exist.
+    pub fn read_words<const N: usize>(&self, path: &str) -> Result<Option<[u64; N]>, HostError> {
+        let mut words = [0; N];
+        for (index, word) in words.iter_mut().enumerate() {
+            match self.read_word(path, index)? {
+                Some(value) => *word = value,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(words))
+    }
+
+    /// The number behind a name in a file of `Name:   123 kB` lines; `None` when file or line do not exist.
+    pub fn read_named(&self, path: &str, name: &str) -> Result<Option<u64>, HostError> {
+        let Some(text) = self.read_text(path)? else { return Ok(None) };
+        let Some(rest) = text.lines().find_map(|line| line.strip_prefix(name)) else {
+            return Ok(None);
+        };
+        match rest.split_ascii_whitespace().next().map(str::parse) {
+            Some(Ok(value)) => Ok(Some(value)),
+            _ => Err(self.error("read", path, format!("no number behind {name:?}"))),
         }
     }
 
@@ -72,11 +104,47 @@ impl Root {
         });
         match (words.next().flatten(), words.next().flatten()) {
             (Some(soft), Some(hard)) => Ok(Some((soft, hard))),
-            _ => Err(self.error(PATH, format!("no two numbers behind {name:?}"))),
+            _ => Err(self.error("read", PATH, format!("no two numbers behind {name:?}"))),
         }
     }
 
-    fn error(&self, path: &str, why: String) -> HostError {
-        HostError { path: Path::new(&self.0).join(path), why }
+    /// Names in a folder, sorted; empty when it does not exist.
+    pub fn names(&self, path: &str) -> Result<Vec<String>, HostError> {
+        let entries = match fs::read_dir(self.0.join(path)) {
+            Ok(entries) => entries,
+            Err(err) if is_absence(&err) => return Ok(Vec::new()),
+            Err(err) => return Err(self.error("read", path, err.to_string())),
+        };
+        let mut names: Vec<String> =
+            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort_unstable();
+        Ok(names)
     }
+
+    /// Writes into a file that exists: the kernel's settings are never created.
+    pub fn write_text(&self, path: &str, text: &str) -> Result<(), HostError> {
+        let write = || {
+            let mut file =
+                fs::OpenOptions::new().write(true).truncate(true).open(self.0.join(path))?;
+            // In one piece: the kernel parses each write by itself.
+            file.write_all(format!("{text}\n").as_bytes())
+        };
+        write().map_err(|err| {
+            let root = match err.kind() {
+                io::ErrorKind::PermissionDenied => "; this needs root",
+                io::ErrorKind::ReadOnlyFilesystem => "; in a container, change it on the host",
+                _ => "",
+            };
+            self.error("write", path, format!("{err}{root}"))
+        })
+    }
+
+    fn error(&self, doing: &'static str, path: &str, why: String) -> HostError {
+        HostError { doing, path: self.0.join(path), why }
+    }
+}
+
+/// No such file, or no such folder on the way to it.
+fn is_absence(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

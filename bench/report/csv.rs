@@ -1,4 +1,5 @@
-//! Tables of raw measurements: comma-separated, a header, no quoting; an empty cell was not measured.
+//! Tables of raw measurements: comma-separated, a header, no quoting; an empty cell was not
+//! measured.
 
 use std::fs;
 use std::io;
@@ -53,16 +54,19 @@ impl Table {
         Ok(Self { file: file.to_owned(), columns, lines })
     }
 
-    /// Rows, the header left out.
-    pub fn len(&self) -> usize {
-        self.lines.len()
-    }
-
     /// A column of measurements: finite, not negative.
     pub fn numbers(&self, name: &str) -> Result<Column, String> {
         let index = self.index(name)?;
         let read = |line: &Line| self.number(line, index);
         self.lines.iter().map(read).collect()
+    }
+
+    /// The same of a column that older runs do not have: nothing of it was measured.
+    pub fn numbers_if_any(&self, name: &str) -> Result<Column, String> {
+        match self.columns.iter().any(|column| column == name) {
+            true => self.numbers(name),
+            false => Ok(vec![None; self.lines.len()]),
+        }
     }
 
     /// A column in which every cell is filled.
@@ -160,6 +164,13 @@ mod tests {
             let expect = format!("t.csv:3: b is {cell:?}, which is not a measurement");
             check(&format!("a,b\n1,2\n1,{cell}"), Err(&expect));
         }
+    }
+
+    #[test]
+    fn a_column_that_may_be_missing_was_not_measured() {
+        let table = Table::parse("t.csv", "a\n1\n2").unwrap();
+        assert_eq!(table.numbers_if_any("a"), Ok(vec![Some(1.0), Some(2.0)]));
+        assert_eq!(table.numbers_if_any("b"), Ok(vec![None, None]));
     }
 
     #[test]

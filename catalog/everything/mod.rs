@@ -1,11 +1,10 @@
 //! The fixtures of the official MCP conformance suite, for both eras: names and texts are the suite's own
 //! (digest k). Also handy to see what a client makes of every kind of answer.
-//!
-//! Deliberately absent: the fixtures of the tasks extension, which this server does not offer.
 
 mod ask;
 mod prompts;
 mod resources;
+mod tasks;
 mod tools;
 
 use base64::Engine as _;
@@ -25,7 +24,7 @@ pub fn everything() -> Result<Catalog, CatalogError> {
         .name("erlmcp-shard everything")
         .instructions("Fixtures of the MCP conformance suite");
     // The suite calls the first tool without arguments and reads the first resource: plain ones lead.
-    for tool in tools::all().into_iter().chain(ask::all()) {
+    for tool in tools::all().into_iter().chain(ask::all()).chain(tasks::all()) {
         catalog = catalog.tool(tool);
     }
     for prompt in prompts::all() {

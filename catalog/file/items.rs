@@ -15,11 +15,13 @@ use crate::error::CatalogError;
 use crate::exec::{Exec, Output};
 use crate::prompt::{Prompt, ServedPrompt};
 use crate::resource::{Resource, ResourceTemplate, ServedResource, ServedTemplate};
-use crate::tool::{ServedTool, Tool};
+use crate::tool::{ServedTool, TaskSupport, Tool};
 use crate::wire::Annotations;
 
 /// Longest a program may run, in milliseconds: an hour.
 const TIMEOUT_MS_MAX: u64 = 3_600_000;
+/// Longest a task may be kept, and longest a client may be told to wait, in milliseconds: a day.
+const TASK_HINT_MS_MAX: u64 = 86_400_000;
 /// Most a program may write, in bytes; it travels whole, as one message.
 const OUTPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Most calls of one tool at once.
@@ -41,6 +43,7 @@ pub(super) fn tool(table: &Table<'_>, folder: &Path) -> Option<ServedTool> {
         "timeout_ms",
         "output_bytes_max",
         "concurrency_max",
+        "task",
         "annotations",
     ]);
     let name = table.required_text("name");
@@ -61,6 +64,9 @@ pub(super) fn tool(table: &Table<'_>, folder: &Path) -> Option<ServedTool> {
     if let Some(calls) = table.number("concurrency_max", 1..=CONCURRENCY_MAX) {
         tool = tool.concurrency_max(u32::try_from(calls).unwrap_or(u32::MAX));
     }
+    if let Some(hints) = table.table("task") {
+        tool = task(&hints, tool);
+    }
     if let Some(hints) = table.table("annotations") {
         hints.only(&["read_only", "destructive", "idempotent", "open_world"]);
         tool = tool.annotations(Annotations {
@@ -71,6 +77,27 @@ pub(super) fn tool(table: &Table<'_>, folder: &Path) -> Option<ServedTool> {
         });
     }
     served(table, name.and(program).map(|program| tool.exec(program).finish()))
+}
+
+fn task(table: &Table<'_>, tool: Tool) -> Tool {
+    table.only(&["support", "ttl_ms", "poll_interval_ms"]);
+    let support = match table.required_text("support").as_deref() {
+        Some("optional") => Some(TaskSupport::Optional),
+        Some("required") => Some(TaskSupport::Required),
+        Some(_) => {
+            table.fault("support", "must be \"optional\" or \"required\"");
+            None
+        }
+        None => None,
+    };
+    let mut tool = tool.task(support.unwrap_or(TaskSupport::Optional));
+    if let Some(ms) = table.number("ttl_ms", 1..=TASK_HINT_MS_MAX) {
+        tool = tool.task_ttl(Duration::from_millis(ms));
+    }
+    if let Some(ms) = table.number("poll_interval_ms", 1..=TASK_HINT_MS_MAX) {
+        tool = tool.poll_interval(Duration::from_millis(ms));
+    }
+    tool
 }
 
 fn program(table: &Table<'_>, folder: &Path) -> Option<Exec> {

@@ -410,7 +410,7 @@ pub(super) fn tempfile(name: &str) -> std::path::PathBuf {
 }
 
 #[track_caller]
-fn check_refused(builder: Builder, expect: &str) {
+pub(super) fn check_refused(builder: Builder, expect: &str) {
     let Err(err) = builder.build() else { panic!("was accepted, expected: {expect}") };
     assert_eq!(err.to_string(), expect);
 }

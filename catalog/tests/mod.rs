@@ -5,6 +5,7 @@ mod builtin;
 mod exec;
 mod file;
 mod lists;
+mod tasks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -23,7 +23,7 @@ pub fn http_date(unix_seconds: u64) -> [u8; 29] {
 
 /// Days since 1970-01-01 to (year, month, day), counting years from March so that the leap day
 /// comes last (Howard Hinnant, "chrono-compatible low-level date algorithms").
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // since 0000-03-01
     let era = days / 146_097;
     let day_of_era = days % 146_097;

@@ -25,6 +25,7 @@ mod status;
 
 pub use accept::{Accepts, accepts, fuzz_accept, is_json};
 pub use access::{Access, Denied, fuzz_access};
+pub(crate) use date::civil_from_days;
 pub use date::http_date;
 pub use error::HttpError;
 pub use field::{Field, Method};

@@ -16,8 +16,8 @@ mod tests;
 
 pub use scan::{DEPTH_MAX, Items, Kind, Members, Raw};
 pub use write::{
-    begin_result, end_result, write_error, write_f64, write_json_str, write_notification,
-    write_request, write_result, write_value,
+    begin_result, end_result, write_error, write_error_object, write_f64, write_json_str,
+    write_notification, write_request, write_result, write_value,
 };
 
 use scan::{NotJson, Scanner};
@@ -276,6 +276,7 @@ pub fn fuzz_parse(data: &[u8]) {
         let read: serde_json::Value = serde_json::from_str(raw.get()).expect("checked JSON");
         assert_eq!(Some(&read), value.get(key));
         assert_eq!(Raw::parse(raw.get()), Some(raw));
+        assert_walkable(raw);
     };
     match message {
         Message::Request { id, method, params } => {
@@ -293,6 +294,29 @@ pub fn fuzz_parse(data: &[u8]) {
             same(error, "error");
         }
         Message::Batch(_) => {}
+    }
+}
+
+/// What walking finds inside a value are values again, and as many as serde_json finds.
+fn assert_walkable(raw: Raw<'_>) {
+    let mut inside = 0;
+    let mut check = |inner: Raw<'_>| {
+        assert_eq!(Raw::parse(inner.get()), Some(inner), "in {}", raw.get());
+        inside += 1;
+        // One level of nesting a level of recursion: a message nests 127 deep at most.
+        assert_walkable(inner);
+    };
+    raw.items().for_each(&mut check);
+    raw.members().for_each(|(_, value)| check(value));
+    let value: serde_json::Value = serde_json::from_str(raw.get()).expect("checked JSON");
+    match value {
+        serde_json::Value::Array(items) => assert_eq!(raw.items().count(), items.len()),
+        // A key may stand twice in the text.
+        serde_json::Value::Object(members) => {
+            let keys: std::collections::BTreeSet<_> = raw.members().map(|(key, _)| key).collect();
+            assert!(keys.iter().eq(members.keys()), "{}", raw.get());
+        }
+        _ => assert_eq!(inside, 0),
     }
 }
 

@@ -57,16 +57,12 @@ impl<'b> Raw<'b> {
 
     /// The members of the object this is, in order; nothing if it is no object.
     pub fn members(self) -> Members<'b> {
-        let mut scanner = Scanner::new(self.0);
-        let open = scanner.eat(b'{');
-        Members { scanner, open, first: true }
+        Members { walker: Walker::new(self.0, b'{') }
     }
 
     /// The items of the array this is, in order; nothing if it is no array.
     pub fn items(self) -> Items<'b> {
-        let mut scanner = Scanner::new(self.0);
-        let open = scanner.eat(b'[');
-        Items { scanner, open, first: true }
+        Items { walker: Walker::new(self.0, b'[') }
     }
 }
 
@@ -84,41 +80,196 @@ pub enum Kind {
 
 /// Iterator over the members of an object: unescaped key and value.
 pub struct Members<'b> {
-    scanner: Scanner<'b>,
-    open: bool,
-    first: bool,
+    walker: Walker<'b>,
+}
+
+impl<'b> Members<'b> {
+    /// The next key. Then either [`Members::value`] or [`Members::within`] must follow.
+    pub(crate) fn next_key(&mut self) -> Option<Cow<'b, str>> {
+        if !self.walker.enter() {
+            return None;
+        }
+        let key = self.walker.key()?;
+        self.walker.pass_colon();
+        Some(key)
+    }
+
+    /// The value of the key just read.
+    pub(crate) fn value(&mut self) -> Raw<'b> {
+        self.walker.value()
+    }
+
+    /// Reads the members of the object that the value of the key just read is, without looking for its end
+    /// first; `None`, and nothing read, if it is no object. `read` must read them all, or fail.
+    pub(crate) fn within<T, E>(
+        &mut self,
+        read: impl FnOnce(&mut Members<'b>) -> Result<T, E>,
+    ) -> Option<Result<T, E>> {
+        if self.walker.peek() != Some(b'{') {
+            return None;
+        }
+        let walker = Walker { text: self.walker.text, at: self.walker.at + 1 };
+        let mut inner = Members { walker };
+        let done = read(&mut inner);
+        // It stopped at the closing brace.
+        self.walker.at = inner.walker.at + 1;
+        Some(done)
+    }
 }
 
 impl<'b> Iterator for Members<'b> {
     type Item = (Cow<'b, str>, Raw<'b>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if !self.open {
-            return None;
-        }
-        let member = self.scanner.member(&mut self.first, 1);
-        self.open = matches!(member, Ok(Some(_)));
-        member.ok().flatten()
+        let key = self.next_key()?;
+        Some((key, self.value()))
     }
 }
 
 /// Iterator over the items of an array.
 pub struct Items<'b> {
-    scanner: Scanner<'b>,
-    open: bool,
-    first: bool,
+    walker: Walker<'b>,
 }
 
 impl<'b> Iterator for Items<'b> {
     type Item = Raw<'b>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if !self.open {
-            return None;
+        self.walker.enter().then(|| self.walker.value())
+    }
+}
+
+/// Walks through the container that a [`Raw`] is. Its grammar was checked when the `Raw` was made, so here
+/// only ends are looked for: half the work of a [`Scanner`]. On any other text it would give nonsense, yet
+/// neither panic nor go on for ever.
+struct Walker<'b> {
+    text: &'b str,
+    at: usize,
+}
+
+impl<'b> Walker<'b> {
+    /// Inside the container if `text` is one, else at its end.
+    fn new(text: &'b str, open: u8) -> Self {
+        let is_open = text.as_bytes().first() == Some(&open);
+        Self { text, at: if is_open { 1 } else { text.len() } }
+    }
+
+    /// Moves to the next key or item; `false` at the end of the container.
+    fn enter(&mut self) -> bool {
+        self.skip_space();
+        if self.peek() == Some(b',') {
+            self.at += 1;
+            self.skip_space();
         }
-        let item = self.scanner.item(&mut self.first, 1);
-        self.open = matches!(item, Ok(Some(_)));
-        item.ok().flatten()
+        !matches!(self.peek(), None | Some(b'}' | b']'))
+    }
+
+    /// The key that begins here, unescaped; moves behind it.
+    fn key(&mut self) -> Option<Cow<'b, str>> {
+        let start = self.at;
+        let (end, has_escapes) = self.string_end(start);
+        self.at = end;
+        match has_escapes {
+            false => self.text.get(start + 1..end.checked_sub(1)?).map(Cow::Borrowed),
+            true => Raw(self.text.get(start..end)?).as_str(),
+        }
+    }
+
+    fn pass_colon(&mut self) {
+        self.skip_space();
+        self.at += 1;
+        self.skip_space();
+    }
+
+    /// The value that begins here; moves behind it.
+    fn value(&mut self) -> Raw<'b> {
+        let start = self.at;
+        self.at = match self.peek() {
+            Some(b'"') => self.string_end(start).0,
+            Some(b'{' | b'[') => self.container_end(start),
+            _ => self.scalar_end(start),
+        };
+        Raw(self.text.get(start..self.at).unwrap_or_default())
+    }
+
+    /// Behind the string whose quote is at `start`, and whether there are escapes in it.
+    fn string_end(&self, start: usize) -> (usize, bool) {
+        let mut at = start + 1;
+        let mut has_escapes = false;
+        loop {
+            match self.find(at, |word| zeros(word ^ QUOTES) | zeros(word ^ BACKSLASHES)) {
+                Some((found, b'"')) => return (found + 1, has_escapes),
+                // Whatever is escaped, its first byte is no quote any more.
+                Some((found, _)) => {
+                    at = found + 2;
+                    has_escapes = true;
+                }
+                None => return (self.text.len(), has_escapes),
+            }
+        }
+    }
+
+    /// Behind the container whose bracket is at `start`.
+    fn container_end(&self, start: usize) -> usize {
+        // `[` and `{`, `]` and `}` differ in one bit.
+        let brackets = |word: u64| {
+            let folded = word & FOLD;
+            zeros(folded ^ OPENERS) | zeros(folded ^ CLOSERS)
+        };
+        let (mut at, mut depth) = (start, 0usize);
+        loop {
+            match self.find(at, |word| zeros(word ^ QUOTES) | brackets(word)) {
+                Some((found, b'"')) => at = self.string_end(found).0,
+                Some((found, b'{' | b'[')) => {
+                    depth += 1;
+                    at = found + 1;
+                }
+                Some((found, b'}' | b']')) => {
+                    depth = depth.saturating_sub(1);
+                    at = found + 1;
+                    if depth == 0 {
+                        return at;
+                    }
+                }
+                Some((found, _)) => at = found + 1,
+                None => return self.text.len(),
+            }
+        }
+    }
+
+    fn scalar_end(&self, start: usize) -> usize {
+        let is_end = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t');
+        let rest = self.text.as_bytes().get(start..).unwrap_or_default();
+        start + rest.iter().position(is_end).unwrap_or(rest.len())
+    }
+
+    /// The first byte from `at` on that `flags` marks in its word of eight, and where it is.
+    fn find(&self, at: usize, flags: impl Fn(u64) -> u64) -> Option<(usize, u8)> {
+        let bytes = self.text.as_bytes();
+        let rest = bytes.get(at..)?;
+        let (words, tail) = rest.as_chunks::<8>();
+        let found = words.iter().enumerate().find_map(|(index, word)| {
+            let marked = flags(u64::from_le_bytes(*word));
+            (marked != 0).then(|| index * 8 + marked.trailing_zeros() as usize / 8)
+        });
+        let found = found.or_else(|| {
+            // Zeros mark nothing.
+            let mut word = [0; 8];
+            word[..tail.len()].copy_from_slice(tail);
+            let marked = flags(u64::from_le_bytes(word));
+            (marked != 0).then(|| words.len() * 8 + marked.trailing_zeros() as usize / 8)
+        })?;
+        Some((at + found, rest[found]))
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
     }
 }
 
@@ -178,8 +329,11 @@ impl<'b> Scanner<'b> {
             self.skip_space();
         }
         let start = self.at;
-        self.string()?;
-        let key = Raw(&self.text[start..self.at]).as_str().ok_or(NotJson)?;
+        let key = match self.string()? {
+            // Without escapes the key is what stands between the quotes.
+            false => Cow::Borrowed(&self.text[start + 1..self.at - 1]),
+            true => Raw(&self.text[start..self.at]).as_str().ok_or(NotJson)?,
+        };
         self.skip_space();
         self.expect(b':')?;
         self.skip_space();
@@ -188,28 +342,6 @@ impl<'b> Scanner<'b> {
         // A comma must be followed by another member: look ahead only as far as the separator.
         match self.peek() {
             Some(b',' | b'}') => Ok(Some((key, value))),
-            _ => Err(NotJson),
-        }
-    }
-
-    /// The next item of an array whose bracket is behind us, or `None` past its end.
-    pub(super) fn item(
-        &mut self,
-        first: &mut bool,
-        depth: usize,
-    ) -> Result<Option<Raw<'b>>, NotJson> {
-        self.skip_space();
-        if self.eat(b']') {
-            return Ok(None);
-        }
-        if !std::mem::take(first) {
-            self.expect(b',')?;
-            self.skip_space();
-        }
-        let value = self.value(depth)?;
-        self.skip_space();
-        match self.peek() {
-            Some(b',' | b']') => Ok(Some(value)),
             _ => Err(NotJson),
         }
     }
@@ -226,7 +358,7 @@ impl<'b> Scanner<'b> {
 
     fn scalar(&mut self) -> Result<(), NotJson> {
         match self.peek() {
-            Some(b'"') => self.string(),
+            Some(b'"') => self.string().map(|_| ()),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word("true"),
             Some(b'f') => self.word("false"),
@@ -291,17 +423,22 @@ impl<'b> Scanner<'b> {
         Ok(())
     }
 
-    fn string(&mut self) -> Result<(), NotJson> {
+    /// A string; whether there are escapes in it.
+    fn string(&mut self) -> Result<bool, NotJson> {
         self.expect(b'"')?;
         let bytes = self.text.as_bytes();
+        let mut has_escapes = false;
         loop {
             self.at += plain_len(&bytes[self.at..]);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(());
+                    return Ok(has_escapes);
                 }
-                Some(b'\\') => self.escape()?,
+                Some(b'\\') => {
+                    has_escapes = true;
+                    self.escape()?;
+                }
                 _ => return Err(NotJson), // A control character, or the end.
             }
         }
@@ -398,15 +535,24 @@ impl Enclosing {
     }
 }
 
+const ONES: u64 = u64::MAX / 255;
+const HIGH: u64 = ONES * 0x80;
+const QUOTES: u64 = ONES * b'"' as u64;
+const BACKSLASHES: u64 = ONES * b'\\' as u64;
+const OPENERS: u64 = ONES * b'[' as u64;
+const CLOSERS: u64 = ONES * b']' as u64;
+/// Takes away what braces have and brackets have not.
+const FOLD: u64 = ONES * 0xdf;
+
+/// Marks the bytes of a word that are zero. The lowest mark is exact; marks above it may be borrows, and are
+/// not to be looked at.
+const fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & HIGH
+}
+
 /// How many leading bytes need no escape in a JSON string: neither quote, backslash nor control
 /// character.
 pub(super) fn plain_len(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES * 0x80;
-    const QUOTES: u64 = ONES * b'"' as u64;
-    const BACKSLASHES: u64 = ONES * b'\\' as u64;
-    // The lowest flagged byte is exact; flags above it may be borrows, and are not looked at.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);

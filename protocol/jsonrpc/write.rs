@@ -32,7 +32,14 @@ pub fn write_error(out: &mut Vec<u8>, id: Option<&str>, error: &RpcError) {
         out.extend_from_slice(id.as_bytes());
         out.push(b',');
     }
-    out.extend_from_slice(br#""error":{"code":"#);
+    out.extend_from_slice(br#""error":"#);
+    write_error_object(out, error);
+    out.push(b'}');
+}
+
+/// The error object alone, as others embed it.
+pub fn write_error_object(out: &mut Vec<u8>, error: &RpcError) {
+    out.extend_from_slice(br#"{"code":"#);
     out.extend_from_slice(itoa::Buffer::new().format(error.code).as_bytes());
     out.extend_from_slice(br#","message":"#);
     write_json_str(out, &error.message);
@@ -40,7 +47,7 @@ pub fn write_error(out: &mut Vec<u8>, id: Option<&str>, error: &RpcError) {
         out.extend_from_slice(br#","data":"#);
         write_value(out, data);
     }
-    out.extend_from_slice(b"}}");
+    out.push(b'}');
 }
 
 /// Writes a notification; empty `params_json` leaves params out.

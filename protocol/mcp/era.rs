@@ -21,7 +21,7 @@ pub fn http_era(
     params: Option<&Params<'_>>,
     version_header: &HeaderField<'_>,
 ) -> Result<Era, Refusal> {
-    let header_version = version_header.as_text().and_then(Version::parse);
+    let header_version = version_header.as_version();
     let modern_header = header_version.is_some_and(Version::is_modern);
     match message {
         Message::Batch(bytes) => {

@@ -30,7 +30,24 @@ impl<'h> HeaderField<'h> {
         if !bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
             return None;
         }
-        std::str::from_utf8(bytes).ok().map(|text| text.trim_matches([' ', '\t']))
+        // Of ASCII's white space only these two are left.
+        std::str::from_utf8(bytes.trim_ascii()).ok()
+    }
+
+    /// The revision this names, if it is one we know.
+    pub fn as_version(&self) -> Option<Version> {
+        match self {
+            // The usual case, without a look at each byte: the names of revisions are plain text.
+            HeaderField::One(bytes) => {
+                Version::from_bytes(bytes).or_else(|| self.as_text().and_then(Version::parse))
+            }
+            HeaderField::Absent | HeaderField::Many => None,
+        }
+    }
+
+    /// Whether the value is exactly this text.
+    fn is(&self, text: &str) -> bool {
+        matches!(self, HeaderField::One(bytes) if *bytes == text.as_bytes())
     }
 
     /// The value, or why there is none to compare.
@@ -80,11 +97,17 @@ pub fn check_modern(
 
 impl ModernHeaders<'_> {
     fn check(&self, method: &str, version: &str, params: &Params<'_>) -> Result<(), RpcError> {
+        let called = Method::parse(method);
+        // What we know by name has no byte that a header could not have: equal is right.
         let name = "MCP-Protocol-Version";
-        compare(name, self.protocol_version.require(name)?, version)?;
+        if !(self.protocol_version.is(version) && Version::parse(version).is_some()) {
+            compare(name, self.protocol_version.require(name)?, version)?;
+        }
         let name = "Mcp-Method";
-        compare(name, self.method.require(name)?, method)?;
-        let source = match Method::parse(method) {
+        if !(self.method.is(method) && called != Method::Unknown) {
+            compare(name, self.method.require(name)?, method)?;
+        }
+        let source = match called {
             Method::ToolsCall | Method::PromptsGet => &params.name,
             Method::ResourcesRead => &params.uri,
             Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => &params.task_id,

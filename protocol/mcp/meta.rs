@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{ClientCapabilities, LogLevel, RpcError, Version, errors};
-use crate::jsonrpc::{Id, Kind, Raw};
+use crate::jsonrpc::{Id, Kind, Members, Raw};
 
 /// Prefix of the keys the specification reserves for itself.
 pub const META_PREFIX: &str = "io.modelcontextprotocol/";
@@ -38,11 +38,11 @@ pub struct Meta<'b> {
 pub struct BadLevel;
 
 impl<'b> Meta<'b> {
-    /// Reads `_meta`, an object. The only error: a known key stands twice.
-    pub(super) fn parse(raw: Raw<'b>) -> Result<Meta<'b>, RpcError> {
+    /// Reads the members of `_meta`. The only error: a known key stands twice.
+    pub(super) fn parse(members: &mut Members<'b>) -> Result<Meta<'b>, RpcError> {
         let mut meta = Meta::default();
         let mut seen = 0u8;
-        for (name, value) in raw.members() {
+        for (name, value) in members {
             let Some(index) = meta.set(&name, value) else { continue };
             if seen & 1 << index != 0 {
                 return Err(errors::invalid_params(format!("_meta {name} stands twice")));

@@ -8,6 +8,7 @@ pub mod headers;
 pub mod meta;
 pub mod method;
 pub mod params;
+pub mod task;
 pub mod version;
 pub mod write;
 
@@ -24,5 +25,6 @@ pub use headers::{
 pub use meta::{META_PREFIX, Meta, TASKS_EXTENSION, parse_capabilities};
 pub use method::{ClientNotification, Method};
 pub use params::{Key, Params, parse_params};
+pub use task::*;
 pub use version::Version;
 pub use write::*;

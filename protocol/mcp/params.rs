@@ -167,12 +167,23 @@ pub fn parse_params(raw: Option<Raw<'_>>) -> Result<Params<'_>, RpcError> {
         return Err(errors::invalid_params("params must be an object"));
     }
     let mut seen = Keys::default();
-    for (name, value) in raw.members() {
-        let Some(key) = Key::parse(&name) else { continue };
+    let mut members = raw.members();
+    while let Some(name) = members.next_key() {
+        let Some(key) = Key::parse(&name) else {
+            members.value();
+            continue;
+        };
         if !seen.insert(key) {
             return Err(errors::invalid_params(format!("params.{} stands twice", key.as_str())));
         }
-        if !params.set(key, value)? {
+        // The longest of all, and read in any case: its end is found by reading it.
+        if key == Key::Meta
+            && let Some(meta) = members.within(Meta::parse)
+        {
+            params.meta = meta?;
+            continue;
+        }
+        if !params.set(key, members.value())? {
             params.wrong.insert(key);
         }
     }
@@ -182,6 +193,10 @@ pub fn parse_params(raw: Option<Raw<'_>>) -> Result<Params<'_>, RpcError> {
 impl<'b> Params<'b> {
     /// Whether the value was of the right type.
     fn set(&mut self, key: Key, value: Raw<'b>) -> Result<bool, RpcError> {
+        // Digest c.11: a state that is null is none, and the first round begins anew.
+        if matches!(key, Key::RequestState | Key::InputResponses) && value.kind() == Kind::Null {
+            return Ok(true);
+        }
         let text = match key {
             Key::Name => &mut self.name,
             Key::Uri => &mut self.uri,
@@ -202,10 +217,6 @@ impl<'b> Params<'b> {
             Key::RequestId => {
                 self.request_id = Id::from_raw(value);
                 return Ok(self.request_id.is_some());
-            }
-            Key::Meta if value.kind() == Kind::Object => {
-                self.meta = Meta::parse(value)?;
-                return Ok(true);
             }
             Key::Arguments => &mut self.arguments,
             Key::InputResponses => &mut self.input_responses,

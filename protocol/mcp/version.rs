@@ -34,6 +34,11 @@ impl Version {
         Self::ALL.into_iter().find(|version| version.as_str() == name)
     }
 
+    /// The same, of bytes that may not be text.
+    pub fn from_bytes(name: &[u8]) -> Option<Version> {
+        Self::ALL.into_iter().find(|version| version.as_str().as_bytes() == name)
+    }
+
     /// The name on the wire, e.g. `2025-11-25`.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -132,21 +132,26 @@ pub fn write_input_required(
     let mut object = Object::begin(out);
     object.key("resultType").extend_from_slice(br#""input_required""#);
     if !requests.is_empty() {
-        let mut inner = Object::begin(object.key("inputRequests"));
-        for request in requests {
-            let mut entry = Object::begin(inner.escaped_key(&request.key));
-            write_json_str(entry.key("method"), request.method.as_str());
-            if !request.params.is_null() {
-                write_input_params(entry.key("params"), request, version, None);
-            }
-            entry.close();
-        }
-        inner.close();
+        write_input_requests(object.key("inputRequests"), requests);
     }
     if let Some(state) = request_state {
         write_json_str(object.key("requestState"), state);
     }
     object.end(version, server_info);
+}
+
+/// Modern: requests to the client as an object, each under its key.
+pub(super) fn write_input_requests(out: &mut Vec<u8>, requests: &[InputRequest]) {
+    let mut object = Object::begin(out);
+    for request in requests {
+        let mut entry = Object::begin(object.escaped_key(&request.key));
+        write_json_str(entry.key("method"), request.method.as_str());
+        if !request.params.is_null() {
+            write_input_params(entry.key("params"), request, Version::V2026_07_28, None);
+        }
+        entry.close();
+    }
+    object.close();
 }
 
 /// The params of a request to the client, as its revision wants them: `mode` of a form is unknown
@@ -368,24 +373,29 @@ fn write_list<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<
     out.push(b']');
 }
 
-fn write_u64(out: &mut Vec<u8>, number: u64) {
+pub(super) fn write_u64(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// An object being written: knows when a comma is due.
-struct Object<'o> {
+pub(super) struct Object<'o> {
     out: &'o mut Vec<u8>,
     empty: bool,
 }
 
 impl<'o> Object<'o> {
-    fn begin(out: &'o mut Vec<u8>) -> Self {
+    pub(super) fn begin(out: &'o mut Vec<u8>) -> Self {
         out.push(b'{');
         Self { out, empty: true }
     }
 
+    /// Members of an object whose braces others write.
+    pub(super) fn bare(out: &'o mut Vec<u8>) -> Self {
+        Self { out, empty: true }
+    }
+
     /// A final result. Modern clients must be told that it is one.
-    fn complete(out: &'o mut Vec<u8>, version: Version) -> Self {
+    pub(super) fn complete(out: &'o mut Vec<u8>, version: Version) -> Self {
         let mut object = Self::begin(out);
         if version.is_modern() {
             object.key("resultType").extend_from_slice(br#""complete""#);
@@ -394,12 +404,18 @@ impl<'o> Object<'o> {
     }
 
     /// Writes a key of ours, which needs no escape; the caller writes its value.
-    fn key(&mut self, key: &str) -> &mut Vec<u8> {
+    pub(super) fn key(&mut self, key: &str) -> &mut Vec<u8> {
         self.comma();
         self.out.push(b'"');
         self.out.extend_from_slice(key.as_bytes());
         self.out.extend_from_slice(b"\":");
         self.out
+    }
+
+    /// Members that were written before, at least one.
+    pub(super) fn members(&mut self, json: &[u8]) {
+        self.comma();
+        self.out.extend_from_slice(json);
     }
 
     /// Writes any key.
@@ -426,7 +442,7 @@ impl<'o> Object<'o> {
     }
 
     /// Ends a result, with who we are for modern peers.
-    fn end(mut self, version: Version, server_info: Option<&[u8]>) {
+    pub(super) fn end(mut self, version: Version, server_info: Option<&[u8]>) {
         if let Some(server_info) = server_info.filter(|_| version.is_modern()) {
             let out = self.key("_meta");
             out.extend_from_slice(br#"{"io.modelcontextprotocol/serverInfo":"#);

@@ -1,4 +1,4 @@
-//! Sealed tokens: session ids, request states, cursors (design §5).
+//! Sealed tokens: session ids, task ids, request states, cursors (design §5).
 //!
 //! A token says whose it is, and a MAC under a key of the whole cluster says that we made it: any
 //! shard of any node refuses a forgery without a look-up. A token is an address, never a proof of
@@ -6,8 +6,8 @@
 //!
 //! Layout, then base64url without padding: format (1), kind (1), key id (1), content, MAC or AEAD
 //! tag. Kinds have keys of their own (BLAKE3 `derive_key`), so no token can pass for one of another
-//! kind. Session ids and cursors are readable and authentic (BLAKE3 keyed hash, cut to 128 bits or
-//! more); a request state is secret as well (XChaCha20-Poly1305, whose nonce is long enough to be
+//! kind. Session ids, task ids and cursors are readable and authentic (BLAKE3 keyed hash, cut to
+//! 128 bits or more); a request state is secret as well (XChaCha20-Poly1305, whose nonce is long enough to be
 //! drawn at random).
 
 use std::fmt;
@@ -25,6 +25,8 @@ mod tests;
 pub const STATE_BYTES_MAX: usize = 16 * 1024;
 /// Characters of a session id.
 pub const SESSION_TEXT_BYTES: usize = SESSION_BYTES / 3 * 4;
+/// Characters of a task id.
+pub const TASK_TEXT_BYTES: usize = TASK_BYTES / 3 * 4;
 /// Characters of a cursor.
 pub const CURSOR_TEXT_BYTES: usize = CURSOR_BYTES / 3 * 4;
 
@@ -32,11 +34,17 @@ const FORMAT: u8 = 1;
 const KIND_SESSION: u8 = 1;
 const KIND_STATE: u8 = 2;
 const KIND_CURSOR: u8 = 3;
+const KIND_TASK: u8 = 4;
 
 const HEAD_BYTES: usize = 3;
 const SESSION_CONTENT_BYTES: usize = 2 + 2 + 4 + 4 + 4 + 16;
 const SESSION_MAC_BYTES: usize = 16;
 const SESSION_BYTES: usize = HEAD_BYTES + SESSION_CONTENT_BYTES + SESSION_MAC_BYTES;
+/// Milliseconds since 1970 in 48 bits reach beyond the year 10000.
+const EXPIRY_BYTES: usize = 6;
+const TASK_CONTENT_BYTES: usize = SESSION_CONTENT_BYTES + EXPIRY_BYTES;
+const TASK_MAC_BYTES: usize = 16;
+const TASK_BYTES: usize = HEAD_BYTES + TASK_CONTENT_BYTES + TASK_MAC_BYTES;
 const CURSOR_CONTENT_BYTES: usize = 1 + 4;
 const CURSOR_MAC_BYTES: usize = 16;
 const CURSOR_BYTES: usize = HEAD_BYTES + CURSOR_CONTENT_BYTES + CURSOR_MAC_BYTES;
@@ -48,6 +56,7 @@ const STATE_TEXT_BYTES_MAX: usize =
     (STATE_HEAD_BYTES + STATE_BYTES_MAX + TAG_BYTES).div_ceil(3) * 4;
 
 const _: () = assert!(SESSION_BYTES.is_multiple_of(3), "a session id's text has no spare bits");
+const _: () = assert!(TASK_BYTES.is_multiple_of(3), "a task id's text has no spare bits");
 const _: () = assert!(CURSOR_BYTES.is_multiple_of(3), "a cursor's text has no spare bits");
 
 /// The cluster's keys: one seals, that one and its predecessors open.
@@ -61,6 +70,7 @@ struct Keys {
     /// Tells which secret sealed a token. Two may share it: both are tried.
     id: u8,
     session: [u8; 32],
+    task: [u8; 32],
     state: XChaCha20Poly1305,
     cursor: [u8; 32],
 }
@@ -71,6 +81,7 @@ impl Keys {
         Keys {
             id: key("erlmcp-shard 2026-11 seal: key id")[0],
             session: key("erlmcp-shard 2026-11 seal: session id"),
+            task: key("erlmcp-shard 2026-11 seal: task id"),
             state: XChaCha20Poly1305::new(&key("erlmcp-shard 2026-11 seal: request state").into()),
             cursor: key("erlmcp-shard 2026-11 seal: cursor"),
         }
@@ -85,6 +96,7 @@ impl fmt::Debug for Keyring {
 }
 
 /// What a session id says: where the session lives, and which of the many that lived there it is.
+/// A task id says the same of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionToken {
     /// The node that made it.
@@ -99,6 +111,38 @@ pub struct SessionToken {
     pub epoch: u32,
     /// From a CSPRNG: what makes the id unguessable even to who knows the key's other tokens.
     pub random: [u8; 16],
+}
+
+impl SessionToken {
+    fn put(&self, writer: &mut Writer<'_>) {
+        writer.put(&self.node.to_be_bytes());
+        writer.put(&self.shard.to_be_bytes());
+        writer.put(&self.slot.to_be_bytes());
+        writer.put(&self.generation.to_be_bytes());
+        writer.put(&self.epoch.to_be_bytes());
+        writer.put(&self.random);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Option<SessionToken> {
+        Some(SessionToken {
+            node: u16::from_be_bytes(reader.take()?),
+            shard: u16::from_be_bytes(reader.take()?),
+            slot: u32::from_be_bytes(reader.take()?),
+            generation: u32::from_be_bytes(reader.take()?),
+            epoch: u32::from_be_bytes(reader.take()?),
+            random: reader.take()?,
+        })
+    }
+}
+
+/// What a task id says: where the task lives, and until when. A task is kept exactly that long, so
+/// any shard knows without a look-up whether it still lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TaskToken {
+    /// Where.
+    pub at: SessionToken,
+    /// From then on it is forgotten. 48 bits travel.
+    pub expires_unix_ms: u64,
 }
 
 /// The text of a session id, on the stack.
@@ -164,12 +208,7 @@ impl Keyring {
         let mut bytes = [0; SESSION_BYTES];
         let mut writer = Writer { bytes: &mut bytes, at: 0 };
         writer.put(&[FORMAT, KIND_SESSION, self.current.id]);
-        writer.put(&token.node.to_be_bytes());
-        writer.put(&token.shard.to_be_bytes());
-        writer.put(&token.slot.to_be_bytes());
-        writer.put(&token.generation.to_be_bytes());
-        writer.put(&token.epoch.to_be_bytes());
-        writer.put(&token.random);
+        token.put(&mut writer);
         let (content, mac) = bytes.split_at_mut(SESSION_BYTES - SESSION_MAC_BYTES);
         mac.copy_from_slice(&mac_of(&self.current.session, content, &[])[..SESSION_MAC_BYTES]);
         let mut text = TokenText([b'A'; SESSION_TEXT_BYTES]);
@@ -188,15 +227,34 @@ impl Keyring {
         if !self.with_id(bytes[2]).any(ours) {
             return None;
         }
+        SessionToken::take(&mut Reader(&content[HEAD_BYTES..]))
+    }
+
+    /// The id of a task.
+    pub fn seal_task(&self, token: &TaskToken) -> String {
+        let mut bytes = [0; TASK_BYTES];
+        let mut writer = Writer { bytes: &mut bytes, at: 0 };
+        writer.put(&[FORMAT, KIND_TASK, self.current.id]);
+        token.at.put(&mut writer);
+        writer.put(&token.expires_unix_ms.to_be_bytes()[8 - EXPIRY_BYTES..]);
+        let (content, mac) = bytes.split_at_mut(TASK_BYTES - TASK_MAC_BYTES);
+        mac.copy_from_slice(&mac_of(&self.current.task, content, &[])[..TASK_MAC_BYTES]);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// What a task id says, if we made it; whether its time is over is for the caller to compare.
+    pub fn open_task(&self, text: &str) -> Option<TaskToken> {
+        let bytes: [u8; TASK_BYTES] = decode(text, KIND_TASK)?;
+        let (content, mac) = bytes.split_at(TASK_BYTES - TASK_MAC_BYTES);
+        let ours = |keys: &Keys| same(&mac_of(&keys.task, content, &[]), mac);
+        if !self.with_id(bytes[2]).any(ours) {
+            return None;
+        }
         let mut reader = Reader(&content[HEAD_BYTES..]);
-        Some(SessionToken {
-            node: u16::from_be_bytes(reader.take()?),
-            shard: u16::from_be_bytes(reader.take()?),
-            slot: u32::from_be_bytes(reader.take()?),
-            generation: u32::from_be_bytes(reader.take()?),
-            epoch: u32::from_be_bytes(reader.take()?),
-            random: reader.take()?,
-        })
+        let at = SessionToken::take(&mut reader)?;
+        let expiry: [u8; EXPIRY_BYTES] = reader.take()?;
+        let expires_unix_ms = expiry.iter().fold(0, |all, byte| all << 8 | u64::from(*byte));
+        Some(TaskToken { at, expires_unix_ms })
     }
 
     /// Seals a handler's state for its way through the client. `nonce`: from a CSPRNG, new for
@@ -336,6 +394,7 @@ pub fn fuzz_open(data: &[u8]) {
     let keyring = Keyring::new(b"a secret that no fuzzer guesses").with_previous(b"another");
     let Ok(text) = std::str::from_utf8(data) else { return };
     assert_eq!(keyring.open_session(text), None);
+    assert_eq!(keyring.open_task(text), None);
     assert_eq!(keyring.open_cursor(0, 0, text), None);
     assert!(keyring.open_state(text, b"", 0).is_err());
 }

@@ -51,6 +51,37 @@ fn a_session_id_says_what_was_sealed() {
     assert_eq!(format!("{text} {text:?}"), format!("{0} {1:?}", &*text, &*text));
 }
 
+fn task_token() -> TaskToken {
+    TaskToken { at: token(), expires_unix_ms: (1 << 48) - 2 }
+}
+
+#[test]
+fn a_task_id_says_what_was_sealed() {
+    let text = keyring().seal_task(&task_token());
+    assert_eq!(text.len(), TASK_TEXT_BYTES);
+    assert!(text.bytes().all(|byte| (0x21..=0x7E).contains(&byte)), "{text}");
+    assert_eq!(keyring().open_task(&text), Some(task_token()));
+    let rotated = Keyring::new(b"the next secret").with_previous(b"the secret of this cluster");
+    assert_eq!(rotated.open_task(&text), Some(task_token()));
+    assert_eq!(Keyring::new(b"the next secret").open_task(&text), None);
+}
+
+#[test]
+fn a_task_id_changed_anywhere_is_refused() {
+    let keyring = keyring();
+    let text = keyring.seal_task(&task_token());
+    for other in neighbours(&text) {
+        assert_eq!(keyring.open_task(&other), None, "{other}");
+    }
+}
+
+#[test]
+fn a_task_id_is_no_session_id_and_the_other_way_round() {
+    let keyring = keyring();
+    assert_eq!(keyring.open_session(&keyring.seal_task(&task_token())), None);
+    assert_eq!(keyring.open_task(&keyring.seal_session(&token())), None);
+}
+
 #[test]
 fn a_session_id_changed_anywhere_is_refused() {
     let keyring = keyring();

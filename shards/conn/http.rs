@@ -222,6 +222,7 @@ impl Conns {
         if headers.close || conn.flags.has(Flag::Http10) {
             conn.flags.set(Flag::CloseAfter);
         }
+        self.counters.streams_active += 1;
         self.write_with_head(to.conn, 200, headers, write_stream_head);
         self.push_events(to.conn, first);
         self.set_due(to.conn, self.now.saturating_add(self.limits.stream_keepalive_ms));
@@ -251,6 +252,7 @@ impl Conns {
         if !conn.flags.has(Flag::Http10) {
             write_last_chunk(self.outbox(to.conn));
         }
+        self.counters.streams_active -= 1;
         self.end_exchange(to.conn);
     }
 

@@ -20,6 +20,7 @@ mod random;
 mod record;
 mod settle;
 mod timers;
+mod unsent;
 mod ws;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ use self::random::Random;
 pub(crate) use self::record::NEVER;
 pub(crate) use self::record::Speaks;
 use self::record::{Conn, Flag, Lazy, Stage};
+use self::unsent::Unsent;
 use crate::config::Limits;
 use crate::io::{ConnId, Millis, RecvEnd};
 use crate::mail::Post;
@@ -98,6 +100,8 @@ pub(crate) struct Conns {
     /// Shards whose bell must be rung in this turn.
     bells: Vec<u16>,
     post: Post<Mail>,
+    /// Mail that must arrive and found no room.
+    unsent: Unsent<Mail>,
     pool: Pool,
     pub(crate) wheel: Wheel<Due>,
     random: Random,
@@ -142,6 +146,7 @@ impl Conns {
             notices: VecDeque::new(),
             bells: Vec::new(),
             post,
+            unsent: Unsent::default(),
             pool: Pool::default(),
             wheel: Wheel::new(now),
             started: std::time::Instant::now(),
@@ -323,6 +328,7 @@ impl Conns {
         let Some(conn) = self.get_mut(id) else { return };
         let exchange = Exchange { conn: id, seq: conn.seq };
         let was_pending = conn.flags.has(Flag::Pending);
+        let was_streaming = conn.flags.has(Flag::Streaming);
         let was_pipe = conn.flags.has(Flag::Piped);
         for flag in [Flag::Pending, Flag::Streaming, Flag::Piped] {
             conn.flags.clear(flag);
@@ -330,6 +336,9 @@ impl Conns {
         if let Some(lazy) = conn.lazy.take() {
             self.kept_bytes -= lazy.kept_bytes();
             self.pool.give(lazy.input);
+        }
+        if was_streaming {
+            self.counters.streams_active -= 1;
         }
         if was_pending {
             self.notices.push_back(Notice::Gone(exchange));
@@ -358,10 +367,9 @@ impl Conns {
         for index in 0..self.table.len() {
             let conn = &self.table[index];
             let id = ConnId { slot: index as u32, generation: conn.generation };
-            let is_idle = conn.speaks == Speaks::Http
-                && !conn.is_pending()
-                && conn.input_bytes() == 0
-                && conn.backlog() == 0;
+            // An answer still under way was written as one that keeps the connection: it must not.
+            let is_idle =
+                conn.speaks == Speaks::Http && !conn.is_pending() && conn.input_bytes() == 0;
             if conn.stage == Stage::Open && is_idle {
                 self.finish(id);
             }

@@ -91,17 +91,18 @@ impl Net for Conns {
     }
 
     fn mail(&mut self, shard: u16, mail: Mail) -> bool {
-        match self.post.send(shard, mail) {
-            Ok(sleeps) => {
-                if sleeps {
-                    self.bells.push(shard);
-                }
-                true
-            }
-            Err(_) => {
-                self.counters.error("inbox_full");
-                false
-            }
+        let sent = !self.unsent.holds(shard) && self.post_mail(shard, mail).is_ok();
+        if !sent {
+            self.counters.error("inbox_full");
+        }
+        sent
+    }
+
+    fn mail_surely(&mut self, shard: u16, mail: Mail) {
+        let sent = if self.unsent.holds(shard) { Err(mail) } else { self.post_mail(shard, mail) };
+        if let Err(mail) = sent {
+            let reason = if self.unsent.push(shard, mail) { "mail_delayed" } else { "mail_lost" };
+            self.counters.error(reason);
         }
     }
 
@@ -115,6 +116,28 @@ impl Net for Conns {
 }
 
 impl Conns {
+    fn post_mail(&mut self, shard: u16, mail: Mail) -> Result<(), Mail> {
+        if self.post.send(shard, mail)? {
+            self.bells.push(shard);
+        }
+        Ok(())
+    }
+
+    /// Whether mail waits for room.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// Tries again to send what found no room.
+    pub(crate) fn send_unsent(&mut self) {
+        if self.unsent.is_empty() {
+            return;
+        }
+        let mut unsent = std::mem::take(&mut self.unsent);
+        unsent.flush(|shard, mail| self.post_mail(shard, mail));
+        self.unsent = unsent;
+    }
+
     /// Where bytes for this connection go; they leave at the end of the turn. The id must not be stale.
     pub(super) fn outbox(&mut self, id: ConnId) -> &mut Vec<u8> {
         self.touch(id.slot);

@@ -29,6 +29,10 @@ pub enum CallOut {
     Pipe(ConnId),
     /// One item of a 2025-03-26 batch.
     Batch(Key),
+    /// A task: whoever called has been answered.
+    Task(Key),
+    /// A pipe of another shard, which is the place's connection.
+    Away(Place),
 }
 
 /// Which body types the caller takes.

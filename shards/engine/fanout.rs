@@ -7,7 +7,7 @@ use erlmcp_catalog::{Change, Snapshot};
 use erlmcp_protocol::jsonrpc;
 use erlmcp_protocol::mcp::write_json_str;
 
-use super::listens::{ListenOut, Subscriber};
+use super::listens::{ListenOut, News, Subscriber};
 use super::modern::stamp;
 use super::out;
 use super::slots::Key;
@@ -29,7 +29,11 @@ struct Notice {
 }
 
 impl Notice {
-    fn new(change: &Change) -> Self {
+    fn new(news: &News) -> Self {
+        let change = match news {
+            News::Change(change) => change,
+            News::Task { members, .. } => return Self::of_task(members),
+        };
         let method = match change {
             Change::Tools => "notifications/tools/list_changed",
             Change::Prompts => "notifications/prompts/list_changed",
@@ -52,6 +56,15 @@ impl Notice {
         Self { plain, head: head.into_bytes(), tail }
     }
 
+    fn of_task(members: &[u8]) -> Self {
+        let head = r#"{"jsonrpc":"2.0","method":"notifications/tasks","params":{"_meta":{"#;
+        let mut tail = Vec::with_capacity(members.len() + 4);
+        tail.extend_from_slice(b"},");
+        tail.extend_from_slice(members);
+        tail.extend_from_slice(b"}}");
+        Self { plain: Vec::new(), head: head.into(), tail }
+    }
+
     fn stamped(&self, out: &mut Vec<u8>, id: &str) {
         out.clear();
         out.extend_from_slice(&self.head);
@@ -71,18 +84,21 @@ impl Engine {
         let announcement = Announcement { snapshot, changes: changes.into() };
         for shard in (0..self.seat.shards).filter(|shard| *shard != self.seat.shard) {
             let mail = Mail::Engine(EngineMail::Announce(announcement.clone()));
-            if !net.mail(shard, mail) {
-                net.counters().error("announcement_dropped");
-            }
+            net.mail_surely(shard, mail);
         }
         self.announced(net, &announcement);
     }
 
     /// Tells this shard's subscribers.
     pub(super) fn announced<N: Net>(&mut self, net: &mut N, announcement: &Announcement) {
-        // News may overtake each other; what is served now is what counts.
+        // News may overtake each other; what is served now is what counts. Most news change no list, and a
+        // shard's own copy of a catalog is not made for nothing.
         if announcement.snapshot.is_some() {
-            self.snapshot = self.context.catalog.snapshot().for_shard();
+            let latest = self.context.catalog.snapshot();
+            if !Arc::ptr_eq(&latest, &self.source) {
+                self.snapshot = latest.for_shard();
+                self.source = latest;
+            }
         }
         for change in announcement.changes.iter() {
             self.fan_out(net, change);
@@ -90,11 +106,12 @@ impl Engine {
     }
 
     fn fan_out<N: Net>(&mut self, net: &mut N, change: &Change) {
-        let notice = Notice::new(change);
+        let news = News::Change(change.clone());
+        let notice = Notice::new(&news);
         let mut text = Vec::with_capacity(notice.head.len() + notice.tail.len() + 64);
         for subscriber in self.listens.interested(change) {
             match subscriber {
-                Subscriber::Listen(key) => self.notify_listen(net, key, change, &notice, &mut text),
+                Subscriber::Listen(key) => self.notify_listen(net, key, &news, &notice, &mut text),
                 Subscriber::Session(key) => {
                     net.counters().notifications_out += 1;
                     net.counters().messages_out += 1;
@@ -114,11 +131,25 @@ impl Engine {
         }
     }
 
+    /// Tells this shard's subscribers of a task, wherever it lives.
+    pub(super) fn fan_out_task<N: Net>(&mut self, net: &mut N, id: Box<str>, members: Arc<[u8]>) {
+        let interested = self.listens.interested_in_task(&id);
+        let news = News::Task { id, members };
+        for key in interested {
+            self.tell_listen(net, key, &news);
+        }
+    }
+
+    /// Tells one subscriber.
+    pub(super) fn tell_listen<N: Net>(&mut self, net: &mut N, key: Key, news: &News) {
+        self.notify_listen(net, key, news, &Notice::new(news), &mut Vec::new());
+    }
+
     fn notify_listen<N: Net>(
         &mut self,
         net: &mut N,
         key: Key,
-        change: &Change,
+        news: &News,
         notice: &Notice,
         text: &mut Vec<u8>,
     ) {
@@ -131,7 +162,8 @@ impl Engine {
         // A reader that lags gets each change once, when it reads again: what it needs is to refetch, and
         // that does not depend on how often something changed.
         if net.backlog(conn) > pause {
-            if listen.lagging.contains(change) {
+            if let Some(waiting) = listen.lagging.iter_mut().find(|w| w.is_about_the_same(news)) {
+                *waiting = news.clone();
                 return net.counters().error("notification_coalesced");
             }
             if listen.lagging.is_empty() {
@@ -141,7 +173,7 @@ impl Engine {
                 }
                 self.lagging.push(key);
             }
-            return listen.lagging.push(change.clone());
+            return listen.lagging.push(news.clone());
         }
         notice.stamped(text, &listen.id);
         let out = listen.out;
@@ -160,9 +192,9 @@ impl Engine {
         let mut text = Vec::new();
         for key in std::mem::take(&mut self.lagging) {
             let Some(listen) = self.listens.get_mut(key) else { continue };
-            for change in std::mem::take(&mut listen.lagging) {
-                let notice = Notice::new(&change);
-                self.notify_listen(net, key, &change, &notice, &mut text);
+            for news in std::mem::take(&mut listen.lagging) {
+                let notice = Notice::new(&news);
+                self.notify_listen(net, key, &news, &notice, &mut text);
             }
         }
     }

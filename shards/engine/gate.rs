@@ -9,6 +9,7 @@ use erlmcp_protocol::ws;
 use super::Engine;
 use super::caller::Takes;
 use super::out::{self, Answer, Place};
+use super::task_methods::looks_after_tasks;
 use crate::net::{Exchange, Headers, Net};
 
 /// What browsers may send (digest b.12); `Mcp-Param-*` names are added from the request.
@@ -22,6 +23,7 @@ const CORS_REQUEST_BYTES_MAX: usize = 4096;
 
 /// Seconds after which a refused client may come back, at least; up to twice as much is added at random.
 const RETRY_AFTER_SECONDS: u32 = 1;
+const DRAINING: &str = "The server is draining; retry in a moment";
 
 impl Engine {
     pub(super) fn http_request<N: Net>(
@@ -95,10 +97,13 @@ impl Engine {
             }
         };
         net.counters().messages_in += 1;
-        // Responses and cancellations still pass: calls in flight need them to finish.
-        if matches!(message, Message::Request { .. } | Message::Batch(_))
-            && self.refuse_while_draining(net, to)
-        {
+        // Responses and cancellations still pass, and what looks after tasks: work in flight needs them.
+        let is_new_work = match &message {
+            Message::Request { method, .. } => !looks_after_tasks(method),
+            Message::Batch(_) => true,
+            Message::Notification { .. } | Message::Response { .. } => false,
+        };
+        if is_new_work && self.refuse_while_draining(net, to) {
             return;
         }
         let (id, params) = match &message {
@@ -126,9 +131,21 @@ impl Engine {
     pub(super) fn refuse_while_draining<N: Net>(&mut self, net: &mut N, to: Exchange) -> bool {
         if self.draining {
             net.counters().error("refused_draining");
-            self.refuse_busy(net, to, "The server is draining; retry in a moment");
+            self.refuse_busy(net, to, DRAINING);
         }
         self.draining
+    }
+
+    /// The same for an exchange of another shard, whose session is here.
+    pub(super) fn refuse_forwarded<N: Net>(&mut self, net: &mut N, place: Place) {
+        net.counters().error("refused_draining");
+        let retry_after = Some(retry_after(net));
+        let mut text = self.take_scratch();
+        let error = RpcError::new(mcp::codes::INTERNAL_ERROR, DRAINING);
+        jsonrpc::write_error(&mut text, None, &error);
+        let answer = Answer { status: 503, body: &text, retry_after, ..Answer::default() };
+        out::respond(net, self.seat.shard, place, answer);
+        self.put_scratch(text);
     }
 
     /// 503 with a jittered `Retry-After`: a crowd that was refused together must not return together.
@@ -178,15 +195,21 @@ impl Engine {
         );
         match accept {
             Ok(key) => {
-                let offered = head.ws_protocol.as_str();
-                net.upgrade(to, key.as_str(), ws::select_subprotocol(offered));
+                // RFC 6455 §11.3.4: the list may come in several fields.
+                let mut fields = head
+                    .fields()
+                    .filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"))
+                    .filter_map(|(_, value)| std::str::from_utf8(value).ok());
+                let chosen = fields.find_map(|offered| ws::select_subprotocol(Some(offered)));
+                net.upgrade(to, key.as_str(), chosen);
             }
             Err(error) => {
                 net.counters().error("websocket_handshake");
-                let version = [("Sec-WebSocket-Version", "13")];
-                let extra: &[(&str, &str)] = if error.status() == 426 { &version } else { &[] };
-                let headers =
-                    Headers { content_type: Some("text/plain"), extra, ..Headers::default() };
+                let headers = Headers {
+                    content_type: Some("text/plain"),
+                    extra: error.fields(),
+                    ..Headers::default()
+                };
                 net.respond(to, error.status(), headers, error.to_string().as_bytes());
             }
         }

@@ -2,6 +2,7 @@
 //! its legacy sessions, indexed by what they wait for.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use erlmcp_catalog::Change;
 
@@ -29,6 +30,33 @@ pub struct Filter {
     pub resources: bool,
     /// `resourceSubscriptions`.
     pub uris: Box<[Box<str>]>,
+    /// `taskIds`.
+    pub tasks: Box<[Box<str>]>,
+}
+
+/// What a listen stream can hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// A list or a resource has changed.
+    Change(Change),
+    /// A task has changed.
+    Task {
+        /// Its id.
+        id: Box<str>,
+        /// The members of its DetailedTask, without braces.
+        members: Arc<[u8]>,
+    },
+}
+
+impl News {
+    /// Whether whoever hears one of them need not hear the other.
+    pub fn is_about_the_same(&self, other: &News) -> bool {
+        match (self, other) {
+            (News::Change(one), News::Change(other)) => one == other,
+            (News::Task { id: one, .. }, News::Task { id: other, .. }) => one == other,
+            _ => false,
+        }
+    }
 }
 
 /// One `subscriptions/listen` stream.
@@ -40,8 +68,8 @@ pub struct Listen {
     pub id: Box<str>,
     /// What it hears.
     pub filter: Filter,
-    /// Changes that wait until its reader reads again; each at most once, so bounded by the filter.
-    pub lagging: Vec<Change>,
+    /// News that wait until its reader reads again; of each subject the last, so bounded by the filter.
+    pub lagging: Vec<News>,
 }
 
 /// A subscriber.
@@ -61,12 +89,18 @@ pub struct Listens {
     prompts: HashSet<Key>,
     resources: HashSet<Key>,
     by_uri: HashMap<Box<str>, HashSet<Subscriber>>,
+    by_task: HashMap<Box<str>, HashSet<Key>>,
 }
 
 impl Listens {
     /// How many listen streams are open.
     pub fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// How many resources somebody waits for.
+    pub fn uris(&self) -> usize {
+        self.by_uri.len()
     }
 
     /// All of them.
@@ -99,6 +133,9 @@ impl Listens {
         for uri in &listen.filter.uris {
             self.subscribe(uri, Subscriber::Listen(key));
         }
+        for id in &listen.filter.tasks {
+            self.by_task.entry(id.clone()).or_default().insert(key);
+        }
         self.slots.insert(listen)
     }
 
@@ -111,7 +148,25 @@ impl Listens {
         for uri in &listen.filter.uris {
             self.unsubscribe(uri, Subscriber::Listen(key));
         }
+        for id in &listen.filter.tasks {
+            if let Some(set) = self.by_task.get_mut(id) {
+                set.remove(&key);
+                if set.is_empty() {
+                    self.by_task.remove(id);
+                }
+            }
+        }
         Some(listen)
+    }
+
+    /// Whether anyone here waits for this task.
+    pub fn is_task_heard(&self, id: &str) -> bool {
+        self.by_task.contains_key(id)
+    }
+
+    /// Everyone here who waits for this task.
+    pub fn interested_in_task(&self, id: &str) -> Vec<Key> {
+        self.by_task.get(id).map(|set| set.iter().copied().collect()).unwrap_or_default()
     }
 
     /// Adds a subscriber of a resource; idempotent.
@@ -181,12 +236,15 @@ mod tests {
     fn a_removed_stream_leaves_nothing_behind() {
         let mut listens = Listens::default();
         let uris = ["a://x".into(), "a://y".into()].into();
-        let key =
-            listens.insert(listen(Filter { tools: true, prompts: true, resources: true, uris }));
+        let tasks = ["t".into(), "u".into()].into();
+        let lists = Filter { tools: true, prompts: true, resources: true, ..Filter::default() };
+        let key = listens.insert(listen(Filter { uris, tasks, ..lists }));
+        assert_eq!(listens.interested_in_task("u"), [key]);
         assert!(listens.remove(key).is_some());
         assert!(listens.remove(key).is_none());
         assert!(listens.by_uri.is_empty() && listens.tools.is_empty());
         assert!(listens.prompts.is_empty() && listens.resources.is_empty());
+        assert!(!listens.is_task_heard("t") && listens.by_task.is_empty());
     }
 
     #[test]

@@ -325,7 +325,8 @@ fn arguments(params: &Params<'_>) -> Result<Value, RpcError> {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(raw: &Raw<'_>) -> Result<T, RpcError> {
+/// Reads one of the params whole.
+pub fn parse<T: serde::de::DeserializeOwned>(raw: &Raw<'_>) -> Result<T, RpcError> {
     serde_json::from_str(raw.get())
         .map_err(|error| errors::invalid_params(format!("params cannot be read: {error}")))
 }

@@ -2,32 +2,45 @@
 //! requests and messages, and speaks through [`crate::net::Net`].
 //!
 //! The path of a call: `gate` (HTTP status gates) or `pipes` → `modern` or `legacy` (which era's rules) →
-//! `methods` (what was asked) → `calls` (a handler's steps) → `out` (bytes to where the caller waits).
+//! `methods` (what was asked) → `calls` (a handler's steps; `emit` what it says meanwhile, `rounds` what it asks)
+//! → `replies` (one message) → `out` (bytes to where the caller waits). A call
+//! that becomes a task is answered at once, and lives on in `tasks`.
 
 mod answers;
 mod batch;
 mod caller;
 mod calls;
+mod emit;
 mod fanout;
 mod gate;
+mod gets;
+mod handshake;
+mod held;
+mod http_sse;
 mod legacy;
 mod listens;
 mod methods;
 mod modern;
 mod out;
 mod pipes;
+mod replies;
+mod rounds;
 mod sessions;
 mod slots;
 mod streams;
+mod task_calls;
+mod task_methods;
+mod tasks;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use erlmcp_catalog::{Context, Handle, Runner, Snapshot};
 use erlmcp_protocol::http::{Access, Head};
-use erlmcp_protocol::seal::Keyring;
+use erlmcp_protocol::seal::{Keyring, SessionToken};
 
 pub use answers::{Answers, Wake};
+pub use held::Held;
 pub use out::{Place, ReplyOp};
 use slots::{Key, Slots};
 use streams::ReplayBounds;
@@ -49,8 +62,29 @@ pub enum EngineMail {
         /// What to write.
         op: ReplyOp,
     },
+    /// The other shard's answer to a forward, for a pipe of ours.
+    PipeReply {
+        /// Our pipe.
+        conn: ConnId,
+        /// The message.
+        message: Box<[u8]>,
+    },
     /// The client of a forwarded exchange has gone.
     Gone(Place),
+    /// That shard has subscribers of these tasks of ours.
+    Watch {
+        /// Who.
+        watcher: u16,
+        /// Which.
+        tasks: Vec<SessionToken>,
+    },
+    /// A task of another shard has changed: tell our subscribers.
+    TaskNews {
+        /// Its id.
+        id: Box<str>,
+        /// The members of the DetailedTask, without braces.
+        members: Arc<[u8]>,
+    },
     /// Something changed: tell our subscribers.
     Announce(Announcement),
     /// Deferred calls have answered: look into the answers queue.
@@ -100,12 +134,16 @@ pub struct Engine {
     seat: Seat,
     config: Arc<EngineConfig>,
     bounds: ReplayBounds,
+    /// What is served, as this shard's own copy.
     snapshot: Arc<Snapshot>,
+    /// Whose copy it is.
+    source: Arc<Snapshot>,
     context: Arc<Context>,
     answers: Arc<Answers>,
     sessions: sessions::Sessions,
     calls: Slots<calls::CallRecord>,
     batches: Slots<batch::Batch>,
+    tasks: tasks::Tasks,
     listens: listens::Listens,
     pipes: pipes::Pipes,
     waiters: HashMap<Place, Waiter>,
@@ -135,18 +173,21 @@ impl Engine {
             ttl_ms: limits.replay_ttl_ms,
         };
         let answers = Arc::new(Answers::new(wake));
-        let snapshot = catalog.snapshot().for_shard();
+        let source = catalog.snapshot();
+        let snapshot = source.for_shard();
         let context = Arc::new(Context { catalog, runner, sinks: answers.clone() });
         Self {
             seat,
             config,
             bounds,
             snapshot,
+            source,
             context,
             answers,
             sessions: Default::default(),
             calls: Slots::default(),
             batches: Slots::default(),
+            tasks: Default::default(),
             listens: Default::default(),
             pipes: Default::default(),
             waiters: HashMap::new(),
@@ -187,9 +228,7 @@ impl Engine {
             }
             Some(Waiter::Away(shard)) => {
                 let mail = crate::message::Mail::Engine(EngineMail::Gone(place));
-                if !net.mail(shard, mail) {
-                    net.counters().error("mail_gone_dropped");
-                }
+                net.mail_surely(shard, mail);
             }
         }
     }
@@ -235,7 +274,10 @@ impl Service for Engine {
                 }
                 out::apply(net, exchange, &op);
             }
+            EngineMail::PipeReply { conn, message } => self.pipe_replied(net, conn, &message),
             EngineMail::Gone(place) => self.handle_gone_place(net, place),
+            EngineMail::Watch { watcher, tasks } => self.watched(net, watcher, &tasks),
+            EngineMail::TaskNews { id, members } => self.fan_out_task(net, id, members),
             EngineMail::Announce(announcement) => self.announced(net, &announcement),
             EngineMail::Answers => {}
         }
@@ -245,6 +287,7 @@ impl Service for Engine {
     fn handle_timer<N: Net>(&mut self, net: &mut N, key: TimerKey) {
         match key {
             TimerKey::Call(slot, generation) => self.call_timer(net, Key { slot, generation }),
+            TimerKey::Task(slot, generation) => self.task_timer(net, Key { slot, generation }),
             TimerKey::Session(slot, generation) => {
                 self.session_timer(net, Key { slot, generation })
             }

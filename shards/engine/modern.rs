@@ -16,12 +16,13 @@ use super::listens::{Filter, Listen, ListenOut};
 use super::methods::Failure;
 use super::out::{self, Answer, Place};
 use super::slots::Key;
+use super::task_methods::require_tasks;
 use super::{Engine, Waiter};
 use crate::net::Net;
 use crate::stats::OutcomeKind;
 
-/// Bytes of a URI that may be subscribed to.
-const URI_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a URI or id that may be subscribed to.
+const SUBJECT_BYTES_MAX: usize = 8 * 1024;
 
 impl Engine {
     pub(super) fn modern_post<N: Net>(
@@ -94,6 +95,11 @@ impl Engine {
                     self.answer_error(net, caller, status, &error);
                 }
             }
+            Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
+                if let Err(Failure { status, error }) = self.task_method(net, caller, params) {
+                    self.answer_error(net, caller, status, &error);
+                }
+            }
             _ => self.serve(net, caller, params, headers),
         }
     }
@@ -123,7 +129,7 @@ impl Engine {
         params: &Params<'_>,
     ) -> Result<(), Failure> {
         let raw = params.require(ParamKey::Notifications, &params.notifications)?;
-        let filter = self.accepted_filter(raw)?;
+        let mut filter = self.accepted_filter(net, caller, raw)?;
         if !caller.takes.sse {
             let why = "subscriptions/listen answers with text/event-stream; Accept must admit it";
             return Err(Failure::new(406, errors::invalid_request(why)));
@@ -141,9 +147,11 @@ impl Engine {
                 RpcError::new(mcp::codes::INTERNAL_ERROR, "Too many subscriptions; end one first");
             return Err(error.into());
         }
+        self.watch_tasks(net, &mut filter);
         let acknowledgement = acknowledgement(caller.id, &filter);
         // Registered before the acknowledgement is queued: nothing can fall in between, and nothing can
         // overtake it, for this thread writes both.
+        let tasks = filter.tasks.clone();
         let key =
             self.listens.insert(Listen { out, id: caller.id.into(), filter, lagging: Vec::new() });
         self.count_request(net, caller, OutcomeKind::Ok);
@@ -159,11 +167,17 @@ impl Engine {
                 out::pipe(net, conn, &acknowledgement);
             }
         }
+        self.tell_tasks(net, key, &tasks);
         Ok(())
     }
 
     /// Requested ∩ offered; what is false, unknown or empty is left out.
-    fn accepted_filter(&self, raw: &jsonrpc::Raw<'_>) -> Result<Filter, RpcError> {
+    fn accepted_filter<N: Net>(
+        &self,
+        net: &N,
+        caller: &Caller<'_>,
+        raw: &jsonrpc::Raw<'_>,
+    ) -> Result<Filter, Failure> {
         let mut filter = Filter::default();
         for (name, value) in raw.members() {
             match name.as_ref() {
@@ -177,10 +191,14 @@ impl Engine {
                     filter.resources = flag(&name, value)? && self.snapshot.has_resources();
                 }
                 "resourceSubscriptions" => {
-                    let uris = self.uris(value)?;
+                    let uris = self.subjects(&name, value)?;
                     if self.snapshot.has_resources() {
                         filter.uris = uris;
                     }
+                }
+                "taskIds" if self.snapshot.has_tasks() => {
+                    require_tasks(caller)?;
+                    filter.tasks = self.accepted_tasks(net, self.subjects(&name, value)?);
                 }
                 _ => {}
             }
@@ -188,19 +206,23 @@ impl Engine {
         Ok(filter)
     }
 
-    fn uris(&self, value: jsonrpc::Raw<'_>) -> Result<Box<[Box<str>]>, RpcError> {
-        let wrong = || errors::invalid_params("resourceSubscriptions must be an array of URIs");
+    /// The URIs or ids that are subscribed to, each once.
+    fn subjects(&self, name: &str, value: jsonrpc::Raw<'_>) -> Result<Box<[Box<str>]>, RpcError> {
+        let wrong = || {
+            let why = format!("notifications.{name} must be an array of strings, not too long");
+            errors::invalid_params(why)
+        };
         if value.kind() != Kind::Array {
             return Err(wrong());
         }
         let mut uris = BTreeSet::new();
         for item in value.items() {
-            let uri = item.as_str().filter(|uri| uri.len() <= URI_BYTES_MAX).ok_or_else(wrong)?;
+            let uri =
+                item.as_str().filter(|uri| uri.len() <= SUBJECT_BYTES_MAX).ok_or_else(wrong)?;
             uris.insert(Box::from(uri.as_ref()));
             if uris.len() > self.config.limits.subscriptions_max as usize {
-                return Err(errors::invalid_params(
-                    "Too many resourceSubscriptions in one request",
-                ));
+                let why = format!("Too many {name} in one request");
+                return Err(errors::invalid_params(why));
             }
         }
         Ok(uris.into_iter().collect())
@@ -271,11 +293,14 @@ fn acknowledgement(id: &str, filter: &Filter) -> Vec<u8> {
             params.extend_from_slice(b"true");
         }
     }
-    if !filter.uris.is_empty() {
-        key(&mut params, "resourceSubscriptions");
-        for (index, uri) in filter.uris.iter().enumerate() {
+    for (subjects, name) in [(&filter.uris, "resourceSubscriptions"), (&filter.tasks, "taskIds")] {
+        if subjects.is_empty() {
+            continue;
+        }
+        key(&mut params, name);
+        for (index, subject) in subjects.iter().enumerate() {
             params.push(if index == 0 { b'[' } else { b',' });
-            mcp::write_json_str(&mut params, uri);
+            mcp::write_json_str(&mut params, subject);
         }
         params.push(b']');
     }

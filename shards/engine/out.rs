@@ -124,9 +124,7 @@ pub fn apply<N: Net>(net: &mut N, to: Exchange, op: &ReplyOp) {
 
 fn mail<N: Net>(net: &mut N, to: Place, op: ReplyOp) {
     let mail = Mail::Engine(EngineMail::Reply { exchange: to.exchange, op });
-    if !net.mail(to.shard, mail) {
-        net.counters().error("mail_reply_dropped");
-    }
+    net.mail_surely(to.shard, mail);
 }
 
 /// One SSE event around a message.

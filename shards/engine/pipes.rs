@@ -9,6 +9,7 @@ use super::caller::{CallOut, Takes};
 use super::out;
 use super::sessions::Channel;
 use super::slots::Key;
+use super::task_methods::looks_after_tasks;
 use crate::io::ConnId;
 use crate::net::{CloseReason, Net, PipeKind};
 
@@ -20,6 +21,8 @@ struct Pipe {
     session: Option<Key>,
     /// Calls in flight, of both eras.
     calls: Vec<Key>,
+    /// Requests that another shard answers.
+    away: usize,
     /// `subscriptions/listen` streams.
     listens: Vec<Key>,
     /// The peer has said its last word.
@@ -39,7 +42,7 @@ impl Pipes {
         }
         let (calls, listens) = (Vec::new(), Vec::new());
         self.0[slot] =
-            Some(Box::new(Pipe { conn, kind, session: None, calls, listens, eof: false }));
+            Some(Box::new(Pipe { conn, kind, session: None, calls, away: 0, listens, eof: false }));
     }
 
     fn get(&self, conn: ConnId) -> Option<&Pipe> {
@@ -71,6 +74,13 @@ impl Pipes {
     pub fn remove_call(&mut self, conn: ConnId, call: Key) {
         if let Some(pipe) = self.get_mut(conn) {
             pipe.calls.retain(|running| *running != call);
+        }
+    }
+
+    /// Another shard answers a request of it.
+    pub fn add_away(&mut self, conn: ConnId) {
+        if let Some(pipe) = self.get_mut(conn) {
+            pipe.away += 1;
         }
     }
 
@@ -121,13 +131,20 @@ impl Engine {
             Err(error) if id.is_some() => return self.pipe_error(net, conn, id, &error),
             Err(_) => return net.counters().error("malformed_message"),
         };
+        let route = mcp::pipe_era(&message, Some(&params), session.is_some());
         // What runs may end; new work would keep the pipe from ever being done.
-        if self.draining && id.is_some() {
+        let is_work = match route {
+            PipeRoute::Modern => id.is_some() && !looks_after_tasks(method),
+            PipeRoute::Initialize | PipeRoute::Legacy => id.is_some(),
+            PipeRoute::Batch => true,
+            _ => false,
+        };
+        if self.draining && is_work {
             net.counters().error("refused_draining");
             let error = RpcError::new(codes::INTERNAL_ERROR, "The server is draining");
             return self.pipe_error(net, conn, id, &error);
         }
-        match mcp::pipe_era(&message, Some(&params), session.is_some()) {
+        match route {
             PipeRoute::Modern => self.pipe_modern(net, conn, id, method, &params),
             PipeRoute::Initialize => self.pipe_initialize(net, conn, id, &params),
             PipeRoute::Ping => {
@@ -181,7 +198,7 @@ impl Engine {
             let error = errors::invalid_request("This id is in flight already");
             return self.pipe_error(net, conn, Some(id), &error);
         }
-        let calls = self.pipes.get(conn).map_or(0, |pipe| pipe.calls.len());
+        let calls = self.pipes.get(conn).map_or(0, |pipe| pipe.calls.len() + pipe.away);
         if calls >= self.config.limits.calls_per_client_max as usize {
             net.counters().error("client_calls_full");
             let error =
@@ -297,12 +314,21 @@ impl Engine {
         let Some(pipe) = self.pipes.get(conn) else { return };
         // Those of a batch are known to the session only.
         let session = pipe.session.and_then(|session| self.sessions.get(session));
-        let idle = pipe.calls.is_empty() && session.is_none_or(|s| s.calls.is_empty());
+        let idle =
+            pipe.calls.is_empty() && pipe.away == 0 && session.is_none_or(|s| s.calls.is_empty());
         if idle && pipe.eof {
             net.pipe_close(conn, CloseReason::Done);
         } else if idle && self.draining {
             net.pipe_close(conn, CloseReason::GoingAway);
         }
+    }
+
+    /// Another shard has answered a request of a pipe.
+    pub(super) fn pipe_replied<N: Net>(&mut self, net: &mut N, conn: ConnId, message: &[u8]) {
+        let Some(pipe) = self.pipes.get_mut(conn) else { return };
+        pipe.away = pipe.away.saturating_sub(1);
+        out::pipe(net, conn, message);
+        self.pipe_settle(net, conn);
     }
 
     pub(super) fn pipe_closed<N: Net>(&mut self, net: &mut N, conn: ConnId) {

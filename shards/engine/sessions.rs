@@ -124,6 +124,11 @@ impl Sessions {
         self.slots.get_mut(key)
     }
 
+    /// How many live.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// All keys.
     pub fn keys(&self) -> Vec<Key> {
         self.slots.keys()

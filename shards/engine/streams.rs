@@ -49,14 +49,16 @@ pub struct Stream {
     ring: VecDeque<Event>,
     next_seq: u32,
     delivered: u32,
+    /// Its client knows an id to come back with.
+    is_primed: bool,
     finished_at: Option<Millis>,
 }
 
 impl Stream {
     fn new(number: u32, place: Option<Place>, call: Option<Key>) -> Self {
         // Sequence 0 is the priming event's.
-        let ring = VecDeque::new();
-        Self { number, place, call, ring, next_seq: 1, delivered: 0, finished_at: None }
+        let (ring, is_primed) = (VecDeque::new(), false);
+        Self { number, place, call, ring, next_seq: 1, delivered: 0, is_primed, finished_at: None }
     }
 
     /// Whether the last message was pushed.
@@ -174,11 +176,18 @@ impl Streams {
         stream.next_seq += 1;
         if place.is_some() {
             stream.delivered = seq;
+            stream.is_primed = true;
         }
         stream.ring.push_back(Event { seq, data: data.clone() });
         self.bytes += data.len();
         self.trim(index, now, bounds);
         Some((seq, place))
+    }
+
+    /// Whether its client has yet to be given an id; from now on it has one.
+    pub fn prime(&mut self, number: u32) -> bool {
+        let stream = self.streams.iter_mut().find(|s| s.number == number);
+        stream.is_some_and(|stream| !std::mem::replace(&mut stream.is_primed, true))
     }
 
     /// Marks a stream's last message as pushed; it stays resumable for a while.

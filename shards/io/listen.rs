@@ -8,38 +8,78 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
-/// How a listener is made; accepted sockets inherit all of it.
+/// How a listener is made; accepted sockets inherit all of it but the backlog, so that none of it costs a
+/// submission per connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenOptions {
     /// Connections waiting to be accepted; the kernel caps it at net.core.somaxconn.
     pub backlog: u32,
-    /// SO_RCVBUF in bytes; `None` leaves the kernel's own tuning, which is nearly always better.
-    pub recv_buffer_bytes: Option<usize>,
-    /// SO_SNDBUF in bytes; as above.
-    pub send_buffer_bytes: Option<usize>,
+    /// SO_RCVBUF in bytes; `None` leaves the kernel's own tuning, up to the last word of net.ipv4.tcp_rmem.
+    pub recv_buffer_bytes: Option<u32>,
+    /// SO_SNDBUF in bytes; as above, net.ipv4.tcp_wmem.
+    pub send_buffer_bytes: Option<u32>,
+    /// TCP_NODELAY: what is sent leaves at once, and does not wait for an acknowledgement.
+    pub nodelay: bool,
+    /// Probes of silent connections; `None`: a peer that vanished without a word is never noticed while idle.
+    pub keepalive: Option<Keepalive>,
+    /// TCP_USER_TIMEOUT in milliseconds: how long sent bytes may stay unacknowledged, or a window closed, before
+    /// the connection ends. `None`: as long as the kernel retransmits, a quarter of an hour.
+    pub user_timeout_ms: Option<u32>,
+}
+
+/// When a silent connection is probed (tcp(7)), in the kernel's own unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe, seconds: 1 to 32,767.
+    pub idle_s: u32,
+    /// Between probes, seconds: 1 to 32,767.
+    pub interval_s: u32,
+    /// Unanswered probes that end the connection: 1 to 127.
+    pub count: u32,
 }
 
 impl Default for ListenOptions {
+    /// Left to itself the kernel lets a slow reader's send buffer grow to 4 MB: times 100,000 is no plan. It
+    /// doubles our numbers for its own bookkeeping, and takes none of it before there are bytes to keep.
     fn default() -> Self {
-        Self { backlog: 4096, recv_buffer_bytes: None, send_buffer_bytes: None }
+        Self {
+            backlog: 4096,
+            recv_buffer_bytes: Some(128 * 1024),
+            send_buffer_bytes: Some(128 * 1024),
+            nodelay: true,
+            keepalive: Some(Keepalive { idle_s: 120, interval_s: 30, count: 4 }),
+            user_timeout_ms: Some(60_000),
+        }
     }
 }
 
-/// A listening socket of one shard: SO_REUSEADDR, SO_REUSEPORT, TCP_NODELAY, IPv6 only for IPv6.
+/// A listening socket of one shard: SO_REUSEADDR, SO_REUSEPORT, IPv6 only for IPv6, and the options.
 pub fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
     let socket = tcp(addr)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    // Set here and inherited: a submission per accepted connection saved.
-    socket.set_tcp_nodelay(true)?;
+    // Everything from here to listen() is inherited; buffers because the window scale is told with the SYN.
+    socket.set_tcp_nodelay(options.nodelay)?;
     if let Some(bytes) = options.recv_buffer_bytes {
-        socket.set_recv_buffer_size(bytes)?;
+        socket.set_recv_buffer_size(bytes as usize)?;
     }
     if let Some(bytes) = options.send_buffer_bytes {
-        socket.set_send_buffer_size(bytes)?;
+        socket.set_send_buffer_size(bytes as usize)?;
+    }
+    if let Some(Keepalive { idle_s, interval_s, count }) = options.keepalive {
+        let seconds = |s: u32| Duration::from_secs(s.into());
+        let params = TcpKeepalive::new()
+            .with_time(seconds(idle_s))
+            .with_interval(seconds(interval_s))
+            .with_retries(count);
+        socket.set_tcp_keepalive(&params)?;
+    }
+    if let Some(ms) = options.user_timeout_ms {
+        socket.set_tcp_user_timeout(Some(Duration::from_millis(ms.into())))?;
     }
     socket.bind(&addr.into()).map_err(|err| explain(addr, &err))?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
@@ -139,6 +179,77 @@ mod tests {
             }
         }
         assert_eq!(accepted, clients.len());
+    }
+
+    /// Opens a listener with these options and gives back what it accepted, by plain accept(2).
+    fn accepted(options: &ListenOptions) -> Socket {
+        let claim = claim(any_port("127.0.0.1")).expect("a free port");
+        let listener = TcpListener::from(bind(claim.addr(), options).expect("listens"));
+        let _client = TcpStream::connect(claim.addr()).expect("connects");
+        Socket::from(listener.accept().expect("accepts").0)
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_every_option() {
+        let options = ListenOptions {
+            backlog: 16,
+            recv_buffer_bytes: Some(48 * 1024),
+            send_buffer_bytes: Some(40 * 1024),
+            nodelay: true,
+            keepalive: Some(Keepalive { idle_s: 77, interval_s: 11, count: 3 }),
+            user_timeout_ms: Some(12_345),
+        };
+        let socket = accepted(&options);
+        // The kernel doubles what it is asked for (socket(7)).
+        assert_eq!(socket.recv_buffer_size().expect("SO_RCVBUF"), 2 * 48 * 1024);
+        assert_eq!(socket.send_buffer_size().expect("SO_SNDBUF"), 2 * 40 * 1024);
+        assert!(socket.tcp_nodelay().expect("TCP_NODELAY"));
+        assert!(socket.keepalive().expect("SO_KEEPALIVE"));
+        let seconds = Duration::from_secs;
+        assert_eq!(socket.tcp_keepalive_time().expect("TCP_KEEPIDLE"), seconds(77));
+        assert_eq!(socket.tcp_keepalive_interval().expect("TCP_KEEPINTVL"), seconds(11));
+        assert_eq!(socket.tcp_keepalive_retries().expect("TCP_KEEPCNT"), 3);
+        let timeout = socket.tcp_user_timeout().expect("TCP_USER_TIMEOUT");
+        assert_eq!(timeout, Some(Duration::from_millis(12_345)));
+    }
+
+    #[test]
+    fn what_is_off_stays_as_the_kernel_has_it() {
+        let options = ListenOptions {
+            recv_buffer_bytes: None,
+            send_buffer_bytes: None,
+            nodelay: false,
+            keepalive: None,
+            user_timeout_ms: None,
+            ..ListenOptions::default()
+        };
+        let socket = accepted(&options);
+        assert!(!socket.tcp_nodelay().expect("TCP_NODELAY"));
+        assert!(!socket.keepalive().expect("SO_KEEPALIVE"));
+        assert_eq!(socket.tcp_user_timeout().expect("TCP_USER_TIMEOUT"), None);
+        // Not ours: whatever the kernel tunes.
+        let ours = accepted(&ListenOptions::default()).send_buffer_size().expect("SO_SNDBUF");
+        assert_ne!(socket.send_buffer_size().expect("SO_SNDBUF"), ours);
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_costs_no_megabytes() {
+        use std::io::Write;
+        let claim = claim(any_port("127.0.0.1")).expect("a free port");
+        let bound = bind(claim.addr(), &ListenOptions::default()).expect("listens");
+        let listener = TcpListener::from(bound);
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+        // Its window is the reader's own business; a small one leaves the rest to our send buffer.
+        client.set_recv_buffer_size(4096).expect("SO_RCVBUF");
+        client.connect(&claim.addr().into()).expect("connects");
+        let (mut stream, _) = listener.accept().expect("accepts");
+        stream.set_nonblocking(true).expect("nonblocking");
+        let chunk = [0; 16 * 1024];
+        let mut taken = 0;
+        while let Ok(count) = stream.write(&chunk) {
+            taken += count;
+        }
+        assert!(taken < 512 * 1024, "the kernel took {taken} bytes");
     }
 
     #[test]

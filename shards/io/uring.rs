@@ -101,6 +101,9 @@ const CLOSING: u8 = 4;
 const OPEN: u8 = 8;
 /// Open, and nobody has used it yet: its generation is still the previous one's.
 const FRESH: u8 = 16;
+/// A shutdown is with the kernel's worker, which looks the slot up when it gets to it: until it has, the slot
+/// must not be closed, or the FIN would meet the next connection there.
+const FIN_PENDING: u8 = 32;
 
 const BUFFER_GROUP: u16 = 0;
 /// One submission sends at most this much; the rest follows like that of a short send.
@@ -278,6 +281,11 @@ impl Uring {
         self.push(&entry.user_data(pack(Op::Send, id.generation, id.slot)));
     }
 
+    fn submit_close(&mut self, id: ConnId) {
+        let entry = opcode::Close::new(Fixed(id.slot)).build();
+        self.push(&entry.user_data(pack(Op::Close, id.generation, id.slot)));
+    }
+
     fn cancel(&mut self, target: u64) {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(target)).build();
         self.push(&entry.user_data(pack(Op::Cancel, 0, 0)));
@@ -405,7 +413,11 @@ impl Io for Uring {
     }
 
     fn shutdown_write(&mut self, id: ConnId) {
-        self.slot(id);
+        let slot = self.slot(id);
+        if slot.flags & FIN_PENDING != 0 {
+            return;
+        }
+        slot.flags |= FIN_PENDING;
         let entry = opcode::Shutdown::new(Fixed(id.slot), libc::SHUT_WR).build();
         self.push(&entry.user_data(pack(Op::ShutdownWrite, id.generation, id.slot)));
     }
@@ -415,8 +427,9 @@ impl Io for Uring {
         let pending = slot.send != 0 || slot.flags & (RECV_ARMED | CLOSING) != 0;
         assert!(!pending, "{id:?} is closed with something pending");
         slot.flags |= CLOSING;
-        let entry = opcode::Close::new(Fixed(id.slot)).build();
-        self.push(&entry.user_data(pack(Op::Close, id.generation, id.slot)));
+        if slot.flags & FIN_PENDING == 0 {
+            self.submit_close(id);
+        }
     }
 
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<u32> {

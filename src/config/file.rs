@@ -100,6 +100,9 @@ fn read_limits(source: &mut Source<'_>, table: &DeTable<'_>, limits: &mut Limits
         ws_ping_ms,
         client_request_timeout_ms,
         request_state_ttl_ms,
+        task_ttl_ms,
+        tasks_max,
+        tasks_bytes_max,
         replay_events_max,
         replay_bytes_max,
         replay_ttl_ms,
@@ -127,6 +130,9 @@ fn read_limits(source: &mut Source<'_>, table: &DeTable<'_>, limits: &mut Limits
     section.number("ws_ping_ms", ws_ping_ms, 100..=DAY_MS);
     section.number("client_request_timeout_ms", client_request_timeout_ms, 100..=DAY_MS);
     section.number("request_state_ttl_ms", request_state_ttl_ms, 1_000..=DAY_MS);
+    section.number("task_ttl_ms", task_ttl_ms, 1_000..=30 * DAY_MS);
+    section.number("tasks_max", tasks_max, 0..=COUNT_MAX);
+    section.number("tasks_bytes_max", tasks_bytes_max, KIB..=64 * GIB);
     section.number("replay_events_max", replay_events_max, 0..=COUNT_MAX);
     section.number("replay_bytes_max", replay_bytes_max, 0..=GIB);
     section.number("replay_ttl_ms", replay_ttl_ms, 0..=DAY_MS);
@@ -136,9 +142,26 @@ fn read_limits(source: &mut Source<'_>, table: &DeTable<'_>, limits: &mut Limits
 }
 
 fn read_socket(source: &mut Source<'_>, table: &DeTable<'_>, socket: &mut SocketConfig) {
-    let SocketConfig { backlog } = socket;
+    let SocketConfig {
+        backlog,
+        recv_buffer_bytes,
+        send_buffer_bytes,
+        nodelay,
+        keepalive_idle_s,
+        keepalive_interval_s,
+        keepalive_count,
+        user_timeout_ms,
+    } = socket;
     let mut section = Section::new(source, "socket", table);
     section.number("backlog", backlog, 1..=65_535);
+    section.number_or_zero("recv_buffer_bytes", recv_buffer_bytes, 4 * KIB..=64 * MIB);
+    section.number_or_zero("send_buffer_bytes", send_buffer_bytes, 4 * KIB..=64 * MIB);
+    section.boolean("nodelay", nodelay);
+    // What the kernel accepts (tcp(7)).
+    section.number_or_zero("keepalive_idle_s", keepalive_idle_s, 1..=32_767);
+    section.number("keepalive_interval_s", keepalive_interval_s, 1..=32_767);
+    section.number("keepalive_count", keepalive_count, 1..=127);
+    section.number_or_zero("user_timeout_ms", user_timeout_ms, 1_000..=HOUR_MS);
     section.finish();
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use erlmcp_protocol::http::Access;
 use erlmcp_shards::config::Limits;
+use erlmcp_shards::io::listen::{Keepalive, ListenOptions};
 
 pub use file::apply_file;
 
@@ -80,18 +81,66 @@ impl Default for ServerConfig {
     }
 }
 
-/// `[socket]`: what the kernel is asked for.
+/// `[socket]`: what the kernel is asked for. Zero leaves a number to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketConfig {
     /// Accept queue of each listener; the kernel caps it at net.core.somaxconn.
     pub backlog: u32,
+    /// Receive buffer of each connection, bytes; the kernel caps it at net.core.rmem_max, and doubles it.
+    pub recv_buffer_bytes: u32,
+    /// Send buffer of each connection, bytes; the kernel caps it at net.core.wmem_max, and doubles it.
+    pub send_buffer_bytes: u32,
+    /// What is sent leaves at once.
+    pub nodelay: bool,
+    /// Silence before a connection is probed, seconds; 0: never.
+    pub keepalive_idle_s: u32,
+    /// Between probes, seconds.
+    pub keepalive_interval_s: u32,
+    /// Unanswered probes that end the connection.
+    pub keepalive_count: u32,
+    /// How long sent bytes may stay unacknowledged, or a client's window closed, milliseconds.
+    pub user_timeout_ms: u32,
 }
 
 impl Default for SocketConfig {
+    /// As the shards have it.
     fn default() -> Self {
-        Self { backlog: 4096 }
+        let options = ListenOptions::default();
+        let keepalive = options.keepalive.unwrap_or(KEEPALIVE_OFF);
+        Self {
+            backlog: options.backlog,
+            recv_buffer_bytes: options.recv_buffer_bytes.unwrap_or(0),
+            send_buffer_bytes: options.send_buffer_bytes.unwrap_or(0),
+            nodelay: options.nodelay,
+            keepalive_idle_s: keepalive.idle_s,
+            keepalive_interval_s: keepalive.interval_s,
+            keepalive_count: keepalive.count,
+            user_timeout_ms: options.user_timeout_ms.unwrap_or(0),
+        }
     }
 }
+
+impl SocketConfig {
+    /// For the listeners.
+    pub fn options(&self) -> ListenOptions {
+        let some = |number: u32| (number != 0).then_some(number);
+        ListenOptions {
+            backlog: self.backlog,
+            recv_buffer_bytes: some(self.recv_buffer_bytes),
+            send_buffer_bytes: some(self.send_buffer_bytes),
+            nodelay: self.nodelay,
+            keepalive: some(self.keepalive_idle_s).map(|idle_s| Keepalive {
+                idle_s,
+                interval_s: self.keepalive_interval_s,
+                count: self.keepalive_count,
+            }),
+            user_timeout_ms: some(self.user_timeout_ms),
+        }
+    }
+}
+
+/// What `keepalive_idle_s = 0` stands for.
+const KEEPALIVE_OFF: Keepalive = Keepalive { idle_s: 0, interval_s: 30, count: 4 };
 
 /// An address to listen on, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

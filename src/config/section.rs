@@ -66,6 +66,32 @@ impl<'s, 't, 'd> Section<'s, 't, 'd> {
     where
         N: TryFrom<u64>,
     {
+        self.number_that(key, target, &range, |number| range.contains(&number), "");
+    }
+
+    /// A whole number within `range`, or 0.
+    pub fn number_or_zero<N>(
+        &mut self,
+        key: &'static str,
+        target: &mut N,
+        range: RangeInclusive<u64>,
+    ) where
+        N: TryFrom<u64>,
+    {
+        let is_good = |number| number == 0 || range.contains(&number);
+        self.number_that(key, target, &range, is_good, ", or 0");
+    }
+
+    fn number_that<N>(
+        &mut self,
+        key: &'static str,
+        target: &mut N,
+        range: &RangeInclusive<u64>,
+        is_good: impl Fn(u64) -> bool,
+        or: &str,
+    ) where
+        N: TryFrom<u64>,
+    {
         let Some(value) = self.take(key) else { return };
         let Some(integer) = value.get_ref().as_integer() else {
             return self.wrong_type(key, value, "a whole number");
@@ -74,14 +100,14 @@ impl<'s, 't, 'd> Section<'s, 't, 'd> {
         let number = i128::from_str_radix(&digits, integer.radix()).ok();
         let fitting = number
             .and_then(|number| u64::try_from(number).ok())
-            .filter(|number| range.contains(number))
+            .filter(|&number| is_good(number))
             .and_then(|number| N::try_from(number).ok());
         match fitting {
             Some(number) => *target = number,
             None => self.problem_at(
                 value.span(),
                 key,
-                format!("{digits} is not from {} to {}", range.start(), range.end()),
+                format!("{digits} is not from {} to {}{or}", range.start(), range.end()),
             ),
         }
     }

@@ -52,6 +52,13 @@ fn every_section_is_read() {
 
         [socket]
         backlog = 128
+        recv_buffer_bytes = 0
+        send_buffer_bytes = 65_536
+        nodelay = false
+        keepalive_idle_s = 60
+        keepalive_interval_s = 10
+        keepalive_count = 3
+        user_timeout_ms = 20_000
 
         [catalog]
         source = "tools.toml"
@@ -70,7 +77,15 @@ fn every_section_is_read() {
     assert_eq!(server.log, LogFormat::Json);
     assert_eq!(config.limits.message_bytes_max, 1 << 20);
     assert_eq!(config.limits.sessions_max, 7);
-    assert_eq!(config.socket.backlog, 128);
+    let options = ListenOptions {
+        backlog: 128,
+        recv_buffer_bytes: None,
+        send_buffer_bytes: Some(65_536),
+        nodelay: false,
+        keepalive: Some(Keepalive { idle_s: 60, interval_s: 10, count: 3 }),
+        user_timeout_ms: Some(20_000),
+    };
+    assert_eq!(config.socket.options(), options);
     // Beside the file that names it.
     assert_eq!(config.catalog, CatalogSource::File("/etc/erlmcp/tools.toml".into()));
 }
@@ -102,7 +117,7 @@ fn all_mistakes_are_told_at_once_with_their_lines() {
 
 #[test]
 fn a_name_that_is_near_to_none_gets_the_list() {
-    check("[socket]\nturbo = true\n", &["c.toml:2: socket.turbo: unknown key; there are backlog"]);
+    check("[catalog]\nturbo = true\n", &["c.toml:2: catalog.turbo: unknown key; there are source"]);
 }
 
 #[test]
@@ -130,6 +145,38 @@ fn numbers_are_pinned_from_both_sides() {
             &[&format!("c.toml:1: server.drain_ms: {bad} is not from 0 to 3600000")],
         );
     }
+}
+
+#[test]
+fn sockets_are_as_the_shards_have_them_unless_told() {
+    assert_eq!(Config::default().socket.options(), ListenOptions::default());
+}
+
+#[test]
+fn zero_leaves_a_number_to_the_kernel_and_little_is_a_mistake() {
+    let off = read("socket.keepalive_idle_s = 0\nsocket.user_timeout_ms = 0").socket.options();
+    assert_eq!((off.keepalive, off.user_timeout_ms), (None, None));
+    for key in ["recv_buffer_bytes", "send_buffer_bytes"] {
+        for good in [0, 4096, 67_108_864] {
+            read(&format!("socket.{key} = {good}"));
+        }
+        for bad in [1, 4095, 67_108_865] {
+            check(
+                &format!("socket.{key} = {bad}"),
+                &[&format!("c.toml:1: socket.{key}: {bad} is not from 4096 to 67108864, or 0")],
+            );
+        }
+    }
+    check(
+        "[socket]\nkeepalive_idle_s = 32768\nkeepalive_interval_s = 0\nkeepalive_count = 128\n\
+         user_timeout_ms = 999\n",
+        &[
+            "c.toml:2: socket.keepalive_idle_s: 32768 is not from 1 to 32767, or 0",
+            "c.toml:3: socket.keepalive_interval_s: 0 is not from 1 to 32767",
+            "c.toml:4: socket.keepalive_count: 128 is not from 1 to 127",
+            "c.toml:5: socket.user_timeout_ms: 999 is not from 1000 to 3600000, or 0",
+        ],
+    );
 }
 
 #[test]

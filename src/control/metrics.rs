@@ -172,6 +172,12 @@ impl Scrape {
             "Calls waiting for a slow handler or for the client",
             self.by_shard(|s| s.counters.calls_active),
         )?;
+        gauges(
+            to,
+            "erlmcp_tasks_active",
+            "Tasks kept, running or ended",
+            self.by_shard(|s| s.counters.tasks_active),
+        )?;
         counters(
             to,
             "erlmcp_sessions_opened",
@@ -187,7 +193,7 @@ impl Scrape {
         counters(
             to,
             "erlmcp_forwards",
-            "Requests handed to the shard that owns the session",
+            "Requests handed to the shard that owns the session or task",
             self.by_shard(|s| s.counters.forwards_out),
         )
     }

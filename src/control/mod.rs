@@ -11,6 +11,7 @@ mod admin;
 mod future_queue;
 mod metrics;
 mod pool;
+mod pulse;
 mod runner;
 mod sample;
 mod status;
@@ -96,24 +97,16 @@ impl Control {
         Ok(address)
     }
 
-    /// Feeds systemd's watchdog while every shard answers; does nothing where there is none.
-    pub fn feed_watchdog(&self, collect: Collect, shards: usize) -> io::Result<()> {
-        let Some(patience) = crate::notify::watchdog_patience() else { return Ok(()) };
-        let feed: erlmcp_catalog::runner::FutureJob = Box::new(move || {
-            Box::pin(async move {
-                loop {
-                    let collect = collect.clone();
-                    let answered =
-                        glommio::executor().spawn_blocking(move || collect()).await.len();
-                    if shards <= answered {
-                        crate::notify::watchdog();
-                    }
-                    // Half of the patience, as sd_watchdog_enabled(3) recommends.
-                    glommio::timer::Timer::new(patience / 2).await;
-                }
-            })
-        });
-        self.queue.push(feed).map_err(|_| io::Error::other("the control plane is gone"))
+    /// Tells systemd, again and again, that every shard lives; does nothing where there is no systemd.
+    pub fn beat(&self, collect: Collect, shards: usize) -> io::Result<()> {
+        if !crate::notify::is_heard() {
+            return Ok(());
+        }
+        let draining = self.draining.clone();
+        let patience = crate::notify::watchdog_patience();
+        let beat: erlmcp_catalog::runner::FutureJob =
+            Box::new(move || Box::pin(pulse::beat(collect, shards, draining, patience)));
+        self.queue.push(beat).map_err(|_| io::Error::other("the control plane is gone"))
     }
 
     /// From now on `/readyz` says 503, so that load balancers look elsewhere.

@@ -9,7 +9,8 @@ it reports without scoring. There is no list of expected failures. We count from
 
 - every required scenario must have run, and their number must be the number written down below;
 - the pending scenarios named below must pass as well, by really being exercised (`PROOF`), not by being skipped;
-- the tasks extension is not scored by the suite; it is shown and not counted;
+- the scenarios of the tasks extension, which the suite does not score, are scored here (`TASKS`); the one that the suite
+  itself skips is shown and not counted;
 - a warning is a broken SHOULD: shown, and counted as a failure unless --allow-warnings is given.
 
 The last line is `conformance: N passed, N failed` (scenarios). Environment: `MCP_TEST_NODE` (a Node >= 22, default `node`)
@@ -33,6 +34,20 @@ REQUIRED = {"2025-11-25": 30, "2026-07-28": 37}
 EXTRA = {
     "2025-11-25": ["server-session-lifecycle", "json-schema-2020-12", "server-sse-polling"],
     "2026-07-28": ["json-schema-2020-12", "http-header-validation", "http-custom-header-server-validation"],
+}
+TASKS = {
+    "2025-11-25": [],
+    "2026-07-28": [
+        "tasks-capability-negotiation",
+        "tasks-dispatch-and-envelope",
+        "tasks-lifecycle",
+        "tasks-mrtr-composition",
+        "tasks-mrtr-input",
+        "tasks-request-headers",
+        "tasks-request-state-removal",
+        "tasks-required-task-error",
+        "tasks-wire-fields",
+    ],
 }
 # Scenarios that may pass without having tested anything: these checks must be there, with SUCCESS.
 PROOF = {
@@ -116,7 +131,7 @@ def read_scenario(output: Path, name: str) -> Scenario:
 
 def run_revision(suite: Suite, revision: str, options: argparse.Namespace) -> tuple[int, int]:
     required, unscored = suite.required(revision)
-    extra = EXTRA[revision]
+    extra = EXTRA[revision] + TASKS[revision]
     output = options.output / revision
     shutil.rmtree(output, ignore_errors=True)
     with Server("everything", options.binary, options.output / f"server-{revision}.log") as server:
@@ -131,7 +146,7 @@ def run_revision(suite: Suite, revision: str, options: argparse.Namespace) -> tu
         if name not in ran:
             problems.insert(0, "the suite did not run it")
         passed, failed = (passed, failed + 1) if problems else (passed + 1, failed)
-        kind = "required" if name in required else "pending"
+        kind = "required" if name in required else "extension" if name in TASKS[revision] else "pending"
         print(f"{'not ok' if problems else 'ok'} - {revision} {name} ({kind}, {len(scenario.checks)} checks)")
         for problem in problems:
             print(f"    {problem}")
@@ -139,7 +154,7 @@ def run_revision(suite: Suite, revision: str, options: argparse.Namespace) -> tu
     for name in (name for name in unscored if name not in extra):
         scenario = read_scenario(output, name)
         counts = ", ".join(f"{len(scenario.with_status(s))} {s.lower()}" for s in ("SUCCESS", "FAILURE", "SKIPPED"))
-        print(f"# {revision} {name} (extension, shown and not counted): {counts}")
+        print(f"# {revision} {name} (shown and not counted): {counts}")
 
     broken = []
     if len(required) != REQUIRED[revision] or len(set(required)) != len(required):
@@ -151,7 +166,7 @@ def run_revision(suite: Suite, revision: str, options: argparse.Namespace) -> tu
     for problem in broken:
         failed += 1
         print(f"not ok - {revision} {problem}")
-    print(f"# {revision}: {len(required)} required and {len(extra)} pending scenarios, {warnings} warnings")
+    print(f"# {revision}: {len(required)} required and {len(extra)} other scenarios, {warnings} warnings")
     return passed, failed
 
 
@@ -169,7 +184,7 @@ def main() -> int:
             more_passed, more_failed = run_revision(Suite(), revision, options)
         except (ServerError, subprocess.TimeoutExpired, OSError) as error:
             print(f"not ok - {revision}: {error}")
-            more_passed, more_failed = 0, REQUIRED[revision] + len(EXTRA[revision])
+            more_passed, more_failed = 0, REQUIRED[revision] + len(EXTRA[revision]) + len(TASKS[revision])
         passed, failed = passed + more_passed, failed + more_failed
     print(f"conformance: {passed} passed, {failed} failed")
     return 1 if failed else 0

@@ -29,6 +29,23 @@ fn the_configuration_of_the_readme_is_right() {
 }
 
 #[test]
+fn the_configuration_of_the_readme_says_the_defaults() {
+    use erlmcp_shard::config::{Config, apply_file};
+    let mut config = Config::default();
+    assert_eq!(apply_file(&mut config, "README.md".as_ref(), examples("toml")[1]), []);
+    assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+}
+
+#[test]
+fn every_socket_option_of_the_readme_exists_and_is_named() {
+    let defaults = format!("{:?}", erlmcp_shard::config::SocketConfig::default());
+    let fields = defaults.split([' ', '{']).filter_map(|word| word.strip_suffix(':'));
+    for field in fields {
+        assert!(README.contains(&format!("`{field}`")), "{field} is not in the README");
+    }
+}
+
+#[test]
 fn every_limit_of_the_readme_exists_and_is_named() {
     let defaults = format!("{:?}", erlmcp_shard::Limits::default());
     let fields = defaults.split([' ', '{']).filter_map(|word| word.strip_suffix(':'));

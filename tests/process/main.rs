@@ -6,3 +6,5 @@ mod embed;
 mod serve;
 mod session;
 mod stdio;
+mod tasks;
+mod tune;

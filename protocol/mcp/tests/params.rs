@@ -56,11 +56,14 @@ fn a_wrong_type_is_told_to_who_asks_and_to_nobody_else() {
     for (index, name) in strings.into_iter().chain(objects).enumerate() {
         let shape = if index < strings.len() { "a string" } else { "an object" };
         for wrong in ["5", "null", "[]", if shape == "a string" { "{}" } else { "\"x\"" }] {
+            // A retry may say that it has no state.
+            let may_be_null = matches!(name, "requestState" | "inputResponses");
+            let told = !(may_be_null && wrong == "null");
             let text = format!(r#"{{"{name}":{wrong}}}"#);
             let params = read(&text);
             for key in keys {
                 let answer = params.check(key).map_err(|err| (err.code, err.message.into_owned()));
-                let expect = match key.as_str() == name {
+                let expect = match key.as_str() == name && told {
                     true => Err((-32602, format!("params.{name} must be {shape}"))),
                     false => Ok(()),
                 };

@@ -7,7 +7,7 @@ use erlmcp_catalog::ask::{Elicited, elicit, roots, sample};
 use erlmcp_catalog::protocol::{ClientCapabilities, LogLevel};
 use erlmcp_catalog::{
     Arguments, Builder, Call, CallEvent, Catalog, Change, IntoStep as _, NeedInput, NoArguments,
-    Prompt, Reply, Resource, ResourceTemplate, Step, Tool, failed, text,
+    Prompt, Reply, Resource, ResourceTemplate, Step, TaskSupport, Tool, failed, text,
 };
 use serde_json::{Value, json};
 
@@ -130,6 +130,17 @@ pub fn harbour(desk: &Desk) -> Builder {
                 .complete("name", |_| vec!["Ada".into(), "Alan".into()])
                 .handler(|args: &Arguments, _: &mut Call| format!("{} works", &args["name"])),
         )
+}
+
+/// A tool whose calls become tasks, for clients that know of tasks. It is no part of the harbour, which
+/// offers none.
+pub fn job(desk: &Desk) -> Tool {
+    let desk = desk.clone();
+    tool("job").task(TaskSupport::Optional).handler(move |args: Value, call| {
+        call.progress(1.0, None, None);
+        desk.put(key(&args), call.defer());
+        Step::Later
+    })
 }
 
 /// What the examples of the specification digest use: no prompts in it.

@@ -1,12 +1,25 @@
 //! The engine's behaviour, seen from where its clients stand. See [`world::World`].
 
 mod ask;
+mod examples;
 mod harbour;
 mod jobs;
 mod wire;
 mod world;
 
+mod batch;
+mod calls;
+mod drain;
 mod era;
 mod headers;
+mod listen;
+mod pipes;
+mod random;
+mod rounds;
+mod sessions;
+mod sse;
 mod status_legacy;
 mod status_modern;
+mod streams;
+mod task_news;
+mod tasks;

@@ -3,7 +3,7 @@
 use erlmcp_catalog::{Catalog, Tool};
 use serde_json::{Value, json};
 
-use super::ask::{META, hello, notification, request, tool};
+use super::ask::{Ask, META, hello, notification, request, tool};
 use super::world::World;
 
 #[test]
@@ -387,7 +387,7 @@ fn too_many_calls_get_503_and_when_to_come_back() {
     assert_eq!((refused.status, refused.code()), (503, -32603));
     let seconds: u32 = refused.header("retry-after").and_then(|s| s.parse().ok()).expect("seconds");
     assert!((1..=3).contains(&seconds), "{seconds}");
-    world.answer("a", |reply| drop(reply.done("done")));
+    world.finish("a", "done");
     assert_eq!(world.heard(first).text(), "done");
     let again = world.modern(3, "tools/call", tool("echo", json!({ "text": "x" }))).reply();
     assert_eq!(again.text(), "x");
@@ -448,4 +448,38 @@ fn an_enveloped_initialize_that_is_not_whole_is_a_legacy_one() {
     let heard = world.post("/mcp").json(request(1, "initialize", params)).reply();
     assert_eq!(heard.result()["protocolVersion"], "2025-11-25");
     assert!(heard.header("mcp-session-id").is_some());
+}
+
+#[test]
+fn a_websocket_is_upgraded_if_it_is_asked_for_properly() {
+    type Change = fn(Ask<'_>) -> Ask<'_>;
+    let cases: [(&str, Change, u16); 7] = [
+        ("as it should be", |ask| ask, 101),
+        ("with our subprotocol", |ask| ask.header("Sec-WebSocket-Protocol", "x, mcp"), 101),
+        ("an old version", |ask| ask.header("Sec-WebSocket-Version", "8"), 426),
+        ("no key", |ask| ask.without("Sec-WebSocket-Key"), 400),
+        ("a short key", |ask| ask.header("Sec-WebSocket-Key", "eA=="), 400),
+        ("no upgrade", |ask| ask.without("Upgrade"), 426),
+        ("from a foreign page", |ask| ask.header("Origin", "https://evil.example"), 403),
+    ];
+    for (what, change, status) in cases {
+        let mut world = World::new();
+        let ask = world
+            .get("/mcp/ws")
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+        let heard = change(ask).reply();
+        assert_eq!(heard.status, status, "{what}: {heard:?}");
+        if status == 101 {
+            let accept = heard.header("sec-websocket-accept");
+            assert_eq!(accept, Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{what}");
+            let ours = what.contains("subprotocol").then_some("mcp");
+            assert_eq!(heard.header("sec-websocket-protocol"), ours, "{what}");
+        }
+        if what == "an old version" {
+            assert_eq!(heard.header("sec-websocket-version"), Some("13"));
+        }
+    }
 }

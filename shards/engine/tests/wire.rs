@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::engine::EngineMail;
 use crate::io::{ConnId, Millis};
 use crate::message::Mail;
-use crate::net::{CloseReason, Exchange, Headers, Net, PipeKind, TimerKey};
+use crate::net::{CloseReason, Exchange, Headers, Net, TimerKey};
 use crate::stats::Counters;
 
 /// 2026-11-20T09:00:00Z, when every world begins.
@@ -27,6 +27,27 @@ pub struct Lanes {
     pub queues: BTreeMap<(u16, u16), VecDeque<EngineMail>>,
     /// Lanes that take nothing.
     pub blocked: HashSet<(u16, u16)>,
+    /// What must arrive and waits for its lane.
+    pub unsent: BTreeMap<(u16, u16), VecDeque<EngineMail>>,
+}
+
+impl Lanes {
+    fn takes(&self, lane: (u16, u16)) -> bool {
+        !self.blocked.contains(&lane) && !self.unsent.contains_key(&lane)
+    }
+
+    /// Lets what has waited go, where there is room again.
+    pub fn flush(&mut self) {
+        let blocked = &self.blocked;
+        let queues = &mut self.queues;
+        self.unsent.retain(|lane, letters| {
+            let waits = blocked.contains(lane);
+            if !waits {
+                queues.entry(*lane).or_default().append(letters);
+            }
+            waits
+        });
+    }
 }
 
 /// What was said to one exchange.
@@ -45,7 +66,6 @@ pub struct Said {
 /// What was said down one pipe.
 #[derive(Debug)]
 pub struct PipeEnd {
-    pub kind: PipeKind,
     pub messages: VecDeque<Value>,
     pub closed: Option<CloseReason>,
 }
@@ -216,14 +236,21 @@ impl Net for Wire {
     }
 
     fn mail(&mut self, shard: u16, mail: Mail) -> bool {
-        let Mail::Engine(mail) = mail else { panic!("an engine writes to engines only") };
         let mut lanes = self.lanes.borrow_mut();
         let lane = (self.shard, shard);
-        let room = !lanes.blocked.contains(&lane);
-        if room {
-            lanes.queues.entry(lane).or_default().push_back(mail);
+        let takes = lanes.takes(lane);
+        if takes {
+            lanes.queues.entry(lane).or_default().push_back(letter(mail));
         }
-        room
+        takes
+    }
+
+    fn mail_surely(&mut self, shard: u16, mail: Mail) {
+        let mut lanes = self.lanes.borrow_mut();
+        let lane = (self.shard, shard);
+        let takes = lanes.takes(lane);
+        let queues = if takes { &mut lanes.queues } else { &mut lanes.unsent };
+        queues.entry(lane).or_default().push_back(letter(mail));
     }
 
     fn timer(&mut self, at: Millis, key: TimerKey) {
@@ -234,6 +261,11 @@ impl Net for Wire {
     fn counters(&mut self) -> &mut Counters {
         &mut self.counters
     }
+}
+
+fn letter(mail: Mail) -> EngineMail {
+    let Mail::Engine(mail) = mail else { panic!("an engine writes to engines only") };
+    mail
 }
 
 /// The fields of a response head, names in lower case.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use erlmcp_catalog::runner::LocalFuture;
-use erlmcp_catalog::{Catalog, Handle, Reply};
+use erlmcp_catalog::{Call, Catalog, Change, Handle, NoArguments, Reply, Tool};
 use erlmcp_protocol::Parsed;
 use erlmcp_protocol::http::{self, Access, RequestReader};
 use erlmcp_protocol::seal::Keyring;
@@ -18,11 +18,18 @@ use super::harbour::{Desk, harbour};
 use super::jobs::Jobs;
 use super::wire::{Clock, Lanes, PipeEnd, Said, Wire};
 use crate::config::Limits;
-use crate::engine::{Engine, EngineConfig, EngineMail, Seat};
+use crate::engine::caller::CallOut;
+use crate::engine::{Engine, EngineConfig, EngineMail, Seat, Waiter};
 use crate::io::ConnId;
 use crate::message::Announcement;
 use crate::net::{CloseReason, Exchange, PipeKind};
 use crate::service::Service;
+
+/// What every world seals with.
+pub const SECRET: &[u8] = b"sixteen bytes or more of a secret";
+
+/// The number of every world's node.
+pub const NODE: u16 = 3;
 
 /// What a world is made of.
 pub struct Setup {
@@ -30,6 +37,8 @@ pub struct Setup {
     pub limits: Limits,
     /// `None`: the harbour.
     pub catalog: Option<Catalog>,
+    /// Where the catalog puts its replies.
+    pub desk: Desk,
     pub epoch: u32,
     /// Decides the order of mail from different shards, and all randomness.
     pub seed: u64,
@@ -37,7 +46,14 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { shards: 2, limits: Limits::default(), catalog: None, epoch: 7, seed: 0 }
+        Self {
+            shards: 2,
+            limits: Limits::default(),
+            catalog: None,
+            desk: Desk::default(),
+            epoch: 7,
+            seed: 0,
+        }
     }
 }
 
@@ -105,8 +121,8 @@ impl World {
     }
 
     pub fn with(setup: Setup) -> Self {
-        let Setup { shards, limits, catalog, epoch, seed } = setup;
-        let (clock, desk) = (Arc::new(AtomicU64::new(1)), Desk::default());
+        let Setup { shards, limits, catalog, desk, epoch, seed } = setup;
+        let clock = Arc::new(AtomicU64::new(1));
         let catalog =
             catalog.unwrap_or_else(|| harbour(&desk).build().expect("the harbour can be served"));
         let (lanes, foreign) = (Rc::new(RefCell::new(Lanes::default())), Arc::<Foreign>::default());
@@ -116,8 +132,8 @@ impl World {
         let config = Arc::new(EngineConfig {
             limits,
             access: Arc::new(access.expect("valid lists")),
-            keys: Arc::new(Keyring::new(b"sixteen bytes or more of a secret")),
-            node: 3,
+            keys: Arc::new(Keyring::new(SECRET)),
+            node: NODE,
             epoch,
         });
         let mut engines = Vec::new();
@@ -180,7 +196,8 @@ impl World {
             }
         }
         let waiting: Vec<(u16, u16)> = {
-            let lanes = self.lanes.borrow();
+            let mut lanes = self.lanes.borrow_mut();
+            lanes.flush();
             let full = lanes.queues.iter().filter(|(_, queue)| !queue.is_empty());
             full.map(|(lane, _)| *lane).collect()
         };
@@ -260,11 +277,30 @@ impl World {
         self.settle();
     }
 
-    /// Completes a deferred call from another thread.
+    /// Has a deferred call completed by another thread.
     #[track_caller]
-    pub fn answer(&mut self, key: &str, complete: impl FnOnce(Reply) + Send + 'static) {
+    pub fn complete(&mut self, key: &str, complete: impl FnOnce(Reply) + Send + 'static) {
         let reply = self.desk.take(key);
         std::thread::spawn(move || complete(reply)).join().expect("completing does not panic");
+        self.settle();
+    }
+
+    /// Has a deferred call answered with a text.
+    #[track_caller]
+    pub fn finish(&mut self, key: &str, answer: &'static str) {
+        self.complete(key, move |reply| _ = reply.done(answer));
+    }
+
+    /// Tells everyone that a resource has changed.
+    pub fn publish(&mut self, uri: &str) {
+        self.handle.publish(Change::Resource(uri.to_owned()));
+        self.settle();
+    }
+
+    /// Adds a tool, which changes the list of tools.
+    pub fn add_tool(&mut self, name: &str) {
+        let tool = Tool::new(name).handler(|_: NoArguments, _: &mut Call| "new here");
+        self.handle.update(|draft| draft.add_tool(tool)).expect("a tool that can be served");
         self.settle();
     }
 
@@ -365,7 +401,7 @@ impl World {
         self.slots += 1;
         let conn = ConnId { slot: self.slots, generation: 0 };
         let (engine, wire) = self.at(shard);
-        let end = PipeEnd { kind, messages: Default::default(), closed: None };
+        let end = PipeEnd { messages: Default::default(), closed: None };
         wire.pipes.insert(conn, end);
         engine.handle_pipe_open(wire, conn, kind);
         PipeId { shard, conn }
@@ -437,11 +473,13 @@ impl World {
                 ("waiters", engine.waiters.len()),
                 ("calls", engine.calls.len()),
                 ("batches", engine.batches.len()),
+                ("tasks", engine.tasks.len()),
                 ("listens", engine.listens.len()),
                 ("sessions", engine.sessions.keys().len()),
                 ("pipes", engine.pipes.conns().len()),
                 ("answers", engine.answers.waiting()),
                 ("calls_active", counters.calls_active as usize),
+                ("tasks_active", counters.tasks_active as usize),
                 ("sessions_active", counters.sessions_active as usize),
                 ("streams_active", counters.streams_active as usize),
             ] {
@@ -451,6 +489,60 @@ impl World {
             }
         }
         left
+    }
+
+    /// What refers to something that is not there, or is not referred to by what it belongs to.
+    pub fn loose_ends(&self) -> Vec<String> {
+        let mut loose = Vec::new();
+        for (engine, wire) in self.engines.iter().zip(&self.wires) {
+            let mut object = |what: String| loose.push(format!("shard {}: {what}", wire.shard));
+            for (key, call) in engine.calls.iter() {
+                let session = call.caller().session.map(|session| engine.sessions.get(session));
+                if session.is_some_and(|session| session.is_none_or(|s| !s.calls.contains(&key))) {
+                    object(format!("{key:?} is no call of its session"));
+                }
+                let (CallOut::Modern { place, .. } | CallOut::Request { place: Some(place), .. }) =
+                    call.caller().out
+                else {
+                    continue;
+                };
+                if engine.waiters.get(&place) != Some(&Waiter::Call(key)) {
+                    object(format!("nobody at {place:?} waits for {key:?}"));
+                }
+            }
+            for (key, session) in engine.sessions.iter() {
+                let asking = session.pending.iter().map(|pending| &pending.call);
+                if session.calls.iter().chain(asking).any(|call| engine.calls.get(*call).is_none())
+                {
+                    object(format!("{key:?} has a call that is over"));
+                }
+            }
+            for (place, waiter) in &engine.waiters {
+                let lives = match waiter {
+                    Waiter::Call(key) => engine.calls.get(*key).is_some(),
+                    Waiter::Listen(key) => engine.listens.get(*key).is_some(),
+                    Waiter::Stream(key) | Waiter::Sse(key) => engine.sessions.get(*key).is_some(),
+                    Waiter::Batch(key) => engine.batches.get(*key).is_some(),
+                    Waiter::Away(shard) => *shard != wire.shard,
+                };
+                if !lives {
+                    object(format!("{place:?} waits for {waiter:?}, which is over"));
+                }
+            }
+            let counters = &wire.counters;
+            let counted = (counters.calls_active, counters.sessions_active);
+            let held = (engine.calls.len() as u64, engine.sessions.keys().len() as u64);
+            if counted != held {
+                object(format!("{counted:?} calls and sessions are counted, {held:?} there"));
+            }
+            let pipes = engine.pipes.conns().into_iter().map(|conn| engine.pipes.listens(conn));
+            let open = wire.exchanges.values().filter(|said| said.streaming).count();
+            let streams = (pipes.sum::<usize>() + open) as u64;
+            if counters.streams_active != streams {
+                object(format!("{} streams are counted, {streams} open", counters.streams_active));
+            }
+        }
+        loose
     }
 
     #[track_caller]

@@ -3,7 +3,7 @@
 use io_uring::cqueue;
 
 use super::user_data::{GENERATION_MASK, Op, unpack};
-use super::{CLOSING, ENDING, FRESH, OPEN, RECV_ARMED, Slot, Uring, slot_mut};
+use super::{CLOSING, ENDING, FIN_PENDING, FRESH, OPEN, RECV_ARMED, Slot, Uring, slot_mut};
 use crate::io::{Chunk, Completion, ConnId, ListenerIndex, RecvEnd};
 
 impl Uring {
@@ -29,8 +29,9 @@ impl Uring {
                 self.complete_connect(slot, cqe.result(), out);
             }
             Some(Op::Adopt) => self.adopted = Some(cqe.result()),
-            // A cancel that found nothing and a FIN on a dead connection say nothing new.
-            Some(Op::Cancel | Op::ShutdownWrite) => {}
+            Some(Op::ShutdownWrite) => self.complete_fin(generation, slot),
+            // A cancel that found nothing says nothing new.
+            Some(Op::Cancel) => {}
             None => self.stats.late += 1,
         }
     }
@@ -134,6 +135,20 @@ impl Uring {
                 listener.armed = false;
             }
             out.push(Completion::AcceptEnded { listener, errno: (-result).max(0) });
+        }
+    }
+
+    /// That it failed, on a dead connection, says nothing new; that it is over lets a waiting close go.
+    fn complete_fin(&mut self, generation: u32, slot: u32) {
+        let state = slot_mut(&mut self.slots, slot);
+        if !state.is_current(generation) || state.flags & FIN_PENDING == 0 {
+            self.stats.late += 1;
+            return;
+        }
+        state.flags &= !FIN_PENDING;
+        if state.flags & CLOSING != 0 {
+            let id = ConnId { slot, generation: state.generation };
+            self.submit_close(id);
         }
     }
 

@@ -126,6 +126,34 @@ fn closed_is_told_before_the_slot_is_given_away_again() {
     assert_eq!(out, expect);
 }
 
+/// The kernel has a worker thread do the shutdown, which looks the slot up when it gets to it. Closed before
+/// that, the FIN met whoever had the slot by then.
+#[test]
+fn a_fin_never_meets_the_next_connection_of_its_slot() {
+    let Some((mut io, addr)) = listening(UringConfig { capacity: 1, ..config() }) else { return };
+    let mut client = connect(addr);
+    io.accept(0);
+    for generation in 1..=2_000 {
+        let id = ConnId { slot: 0, generation };
+        completions_until(&mut io, |done| matches!(done, Completion::Accepted { .. }));
+        io.send(id, vec![b'x'], 0);
+        let mut out = completions_until(&mut io, |done| matches!(done, Completion::Sent { .. }));
+        let sent = out.iter().find(|done| matches!(done, Completion::Sent { .. }));
+        let is_whole = matches!(sent, Some(Completion::Sent { result: Ok(1), .. }));
+        assert!(is_whole, "connection {generation}: {sent:?}");
+        io.accept_stop(0);
+        while !out.iter().any(|done| matches!(done, Completion::AcceptEnded { .. })) {
+            io.turn(Some(10), &mut out);
+        }
+        let next = connect(addr);
+        drop(std::mem::replace(&mut client, next));
+        io.shutdown_write(id);
+        io.close(id);
+        completions_until(&mut io, |done| matches!(done, Completion::Closed { .. }));
+        io.accept(0);
+    }
+}
+
 #[test]
 fn shutdown_wakes_what_is_pending() {
     let Some(mut io) = ring(config(), Vec::new(), 0, Bells::new(1).expect("an eventfd")) else {

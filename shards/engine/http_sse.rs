@@ -1,0 +1,104 @@
+//! HTTP+SSE of 2024-11-05: one stream per client, and the posts that belong to it (digest b.11).
+
+use erlmcp_protocol::http::{Head, is_json};
+use erlmcp_protocol::jsonrpc::{self, Message};
+use erlmcp_protocol::mcp::{Refusal, errors};
+use erlmcp_protocol::seal::SessionToken;
+use erlmcp_protocol::sse;
+
+use super::caller::{CallOut, Takes};
+use super::legacy::{Forward, Forwarded, parse};
+use super::out::{self, Answer, Place};
+use super::sessions::Channel;
+use super::{Engine, Waiter};
+use crate::net::{Exchange, Net};
+
+impl Engine {
+    pub(super) fn open_sse<N: Net>(&mut self, net: &mut N, to: Exchange, head: &Head<'_>) {
+        if self.refuse_while_draining(net, to) {
+            return;
+        }
+        let place = self.here(to);
+        if !head.accepts().sse {
+            net.counters().error("accept");
+            let error = errors::invalid_request("Accept must admit text/event-stream");
+            return self.refuse(net, place, None, &Refusal::new(406, error));
+        }
+        let Some((key, token)) = self.open_session(net, to, Channel::Sse(place)) else { return };
+        self.waiters.insert(place, Waiter::Sse(key));
+        let mut first = Vec::with_capacity(128);
+        let endpoint = format!("/messages?sessionId={}", &*token);
+        sse::write_event(&mut first, Some("endpoint"), None, endpoint.as_bytes());
+        out::open(net, self.seat.shard, place, &first);
+    }
+
+    pub(super) fn post_message<N: Net>(
+        &mut self,
+        net: &mut N,
+        to: Exchange,
+        head: &Head<'_>,
+        body: &[u8],
+    ) {
+        let place = self.here(to);
+        if !is_json(&head.content_type) {
+            net.counters().error("content_type");
+            let error = errors::invalid_request("Content-Type must be application/json");
+            return self.refuse(net, place, None, &Refusal::new(415, error));
+        }
+        // As on POST /mcp: what lets running calls finish still passes.
+        let asks = matches!(jsonrpc::parse(body), Ok(Message::Request { .. } | Message::Batch(_)));
+        if self.draining && asks {
+            self.refuse_while_draining(net, to);
+            return;
+        }
+        let Some(text) = head.query_value("sessionId") else {
+            net.counters().error("session_missing");
+            let error = errors::invalid_request("The sessionId of the endpoint event is missing");
+            return self.refuse(net, place, None, &Refusal::bad_request(error));
+        };
+        let Some(token) = self.open_token(&text) else {
+            return self.refuse_session(net, place, None);
+        };
+        if token.shard == self.seat.shard {
+            self.session_posted(net, place, &token, body);
+        } else {
+            let what = Forwarded::Message { body: body.into() };
+            self.forward(net, Forward { place, token, what });
+        }
+    }
+
+    /// One message of an HTTP+SSE client: 202 here, whatever is to be said on its stream.
+    pub(super) fn session_posted<N: Net>(
+        &mut self,
+        net: &mut N,
+        place: Place,
+        token: &SessionToken,
+        body: &[u8],
+    ) {
+        let Some(key) = self.find_session(token, false) else {
+            return self.refuse_session(net, place, None);
+        };
+        let (message, params) = match parse(body) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                net.counters().error("malformed_message");
+                return self.refuse(net, place, None, &Refusal::bad_request(error));
+            }
+        };
+        net.counters().messages_in += 1;
+        let now = net.now();
+        self.sessions.touch(key, now);
+        let accepted = Answer { status: 202, ..Answer::default() };
+        out::respond(net, self.seat.shard, place, accepted);
+        match &message {
+            Message::Request { id, method, .. } => {
+                let out = CallOut::Session;
+                self.session_request(net, key, out, Takes::BOTH, id.raw(), method, &params);
+            }
+            Message::Batch(bytes) => self.session_batch(net, key, None, bytes),
+            Message::Notification { .. } | Message::Response { .. } => {
+                self.session_say(net, key, &message, &params);
+            }
+        }
+    }
+}
