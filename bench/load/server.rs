@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::target::Target;
+
 /// How long a server may take to be ready.
 const BOOT_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take to leave when asked.
@@ -45,6 +47,11 @@ impl Started {
                     ["listening", "http", address] => server.http = address.parse().ok(),
                     ["listening", "tcp", address] => server.tcp = address.parse().ok(),
                     ["ready"] => return Ok(server),
+                    // As the servers we compare with say it.
+                    ["ready", url] => {
+                        server.http = Target::parse(url, None).ok().map(|target| target.http);
+                        return Ok(server);
+                    }
                     _ => {}
                 }
                 continue;
@@ -116,6 +123,9 @@ mod tests {
         let server = Started::start(script, None).unwrap();
         assert_eq!(server.http, Some("127.0.0.1:4711".parse().unwrap()));
         assert_ne!(server.pid(), 0);
+        let server =
+            Started::start("sh -c 'echo ready http://127.0.0.1:4712/mcp; read line'", None);
+        assert_eq!(server.unwrap().http, Some("127.0.0.1:4712".parse().unwrap()));
     }
 
     #[test]

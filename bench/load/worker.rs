@@ -733,3 +733,17 @@ fn libc_einval() -> i32 {
 const IDS_PER_THREAD: u64 = 10_000_000_000;
 /// Generations travel in 24 bits.
 const GENERATION_MASK: u32 = 0xFF_FFFF;
+
+#[cfg(test)]
+mod tests {
+    use super::dial_here;
+
+    #[test]
+    fn a_kernel_that_cannot_connect_in_the_ring_is_helped_from_the_same_source() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let _socket = dial_here(target, Some("127.5.5.5:0".parse().unwrap())).unwrap();
+        let (_, from) = listener.accept().unwrap();
+        assert_eq!(from.ip().to_string(), "127.5.5.5");
+    }
+}

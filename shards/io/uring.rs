@@ -63,8 +63,8 @@ struct Memory {
     buffers: Buffers,
     sends: Vec<Sending>,
     free_sends: Vec<u32>,
-    // Boxed: the kernel reads addresses in it.
     #[allow(clippy::vec_box)]
+    // The kernel reads addresses in it: they must not move when the list grows.
     dials: Vec<Box<Dial>>,
     free_dials: Vec<u32>,
     /// The bell's read lands here.
