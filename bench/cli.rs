@@ -5,6 +5,11 @@ use std::path::PathBuf;
 
 use argh::FromArgs;
 
+use crate::load::options::{
+    ChurnArgs, CompareArgs, FanoutArgs, HoldArgs, LadderArgs, RampArgs, RateArgs, SaturateArgs,
+    SlowArgs, SuiteArgs,
+};
+
 /// Measure erlmcp-shard. Every number is told as a ratio against the floor of the same host, measured in
 /// the same run.
 #[derive(FromArgs, Debug)]
@@ -32,6 +37,26 @@ pub enum Scenario {
     Simulated(SimulatedArgs),
     /// The floor itself.
     Floor(FloorArgs),
+    /// How fast connections arrive.
+    Ramp(RampArgs),
+    /// Connections that stay.
+    Hold(HoldArgs),
+    /// Calls at a fixed rate.
+    Rate(RateArgs),
+    /// As many calls as are answered.
+    Saturate(SaturateArgs),
+    /// One update to many listeners.
+    Fanout(FanoutArgs),
+    /// A storm of clients that connect, call and leave.
+    Churn(ChurnArgs),
+    /// Listeners that stop reading.
+    Slow(SlowArgs),
+    /// More and more connections.
+    Ladder(LadderArgs),
+    /// All of it.
+    Suite(SuiteArgs),
+    /// The same to several servers.
+    Compare(CompareArgs),
     /// The report of runs that were made before.
     Report(ReportArgs),
 }

@@ -11,8 +11,8 @@ pub const MODERN: &str = "2026-07-28";
 pub const LEGACY: &str = "2025-11-25";
 /// Said where no other payload is asked for.
 pub const TEXT: &str = "the quick brown fox jumps over the lazy dog";
-/// The resource that listeners subscribe to, and that is published.
-pub const URI: &str = "bench://update";
+/// The resource that listeners subscribe to, and that is published: one that our demo catalog has.
+pub const URI: &str = "demo://echo/update";
 
 /// What calls are made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,8 +101,6 @@ pub struct Say {
     pub listen: Request,
     /// A WebSocket's handshake.
     pub upgrade: Vec<u8>,
-    /// Tells everyone of a change, over HTTP.
-    pub publish: Request,
     /// Clients that a server does not know as modern call without a session and say so.
     pub is_modern: bool,
     /// What is called.
@@ -174,7 +172,6 @@ impl Say {
                 &message("subscriptions/listen", listen),
             )),
             upgrade: upgrade.into_bytes(),
-            publish: modern_call(&CallShape::publish(uri)),
             is_modern,
             shape,
             uri: uri.to_owned(),
@@ -264,7 +261,6 @@ mod tests {
             (&say.http_call, "tools/call"),
             (&say.initialize, "initialize"),
             (&say.listen, "subscriptions/listen"),
-            (&say.publish, "tools/call"),
         ] {
             let mut out = Vec::new();
             request.write(id, &mut out);

@@ -1,0 +1,680 @@
+//! One run of a scenario: the crew at work, what it costs, and the raw data of both, row by row.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::{Duration, SystemTime};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::{Value, json};
+
+use super::blocking::learn;
+use super::crew::{Crew, Totals};
+use super::kind::Kind;
+use super::options::Options;
+use super::outcome::{Judge, limits_of_generator};
+use super::pulse::{Clock, WINDOW_US, Window};
+use super::record::{Recorder, Row, Step, quantile_ms};
+use super::sample::{Sample, percent};
+use super::say::{CallShape, Say, URI};
+use super::server::Started;
+use super::show::{Glance, Show};
+use super::target::{Sources, Target};
+use super::worker::{Plan, Work};
+use crate::facts::{Facts, date};
+use crate::numbers::Spread;
+
+/// What a scenario does unless it is told otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Defaults {
+    /// Connections.
+    pub connections: u32,
+    /// Kinds of clients.
+    pub mix: &'static str,
+    /// Whether there is nothing to measure without callers.
+    pub needs_callers: bool,
+}
+
+/// A run.
+pub struct Run {
+    scenario: &'static str,
+    /// As told.
+    pub options: Options,
+    /// Who works.
+    pub crew: Crew,
+    /// What is being written.
+    pub recorder: Recorder,
+    /// What is said to the server.
+    pub say: Say,
+    /// Whom to.
+    pub target: Target,
+    /// Connections asked for in all.
+    pub connections: u32,
+    clock: Clock,
+    show: Show,
+    phase: &'static str,
+    facts: Facts,
+    pid: Option<u32>,
+    /// Connections that there should be now.
+    asked: u32,
+    /// The first window whose row is not written.
+    next_window: u64,
+    before: Totals,
+    first: Sample,
+    last: Sample,
+    measuring: Option<Measuring>,
+    rss_max: Option<u64>,
+    _started: Option<Started>,
+}
+
+/// What is being measured.
+struct Measuring {
+    from_window: u64,
+    window: Window,
+    p99s_ms: Vec<f64>,
+    totals: Totals,
+    sample: Sample,
+    cpu_ns: Vec<u64>,
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub struct Measured {
+    /// Between the readings of counters, CPU and memory.
+    pub seconds: f64,
+    /// The half seconds that the latencies are from, together.
+    pub whole_s: f64,
+    /// All latencies and lags.
+    pub window: Window,
+    /// The 99th percentile of each half second, milliseconds.
+    pub p99s_ms: Vec<f64>,
+    /// Counters before, and after.
+    pub totals: (Totals, Totals),
+    /// CPU of the server; 100 is one core.
+    pub server_percent: Option<f64>,
+    /// CPU nanoseconds of the server.
+    pub server_cpu_ns: Option<u64>,
+    /// CPU of our busiest thread; 100 is one core.
+    pub thread_percent: Option<f64>,
+    /// Resident memory of the server at the end.
+    pub server_rss: Option<u64>,
+}
+
+/// How clients came.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct Opened {
+    /// Asked for, those that were there before included.
+    pub asked: u64,
+    /// Ready at the end.
+    pub ready: u64,
+    /// Came meanwhile.
+    pub arrived: u64,
+    /// Did not come about.
+    pub failed: u64,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// How many came per second.
+    pub per_s: Option<f64>,
+}
+
+/// Without any new arrival or failure for so long opening is given up.
+const OPEN_PATIENCE_S: f64 = 15.0;
+/// A measurement that ends so shortly after a window has ended with it.
+const WINDOW_GRACE_US: u64 = 80_000;
+/// How long a thread may take to tell of a window.
+const WINDOW_PATIENCE_US: u64 = 3_000_000;
+/// How long a turn of the directing thread waits.
+const TICK: Duration = Duration::from_millis(10);
+/// Where our own server is by default.
+const DEFAULT_TARGET: &str = "http://127.0.0.1:8080/mcp";
+/// The same, for lines.
+const DEFAULT_TCP: &str = "127.0.0.1:9001";
+/// Slots of a ring beyond the connections meant for it: those that are closing.
+const SLOTS_SPARE: u64 = 640;
+/// A ring larger than this is no better than two.
+const RING_CAPACITY_MAX: u64 = 1 << 18;
+
+impl Run {
+    /// Starts the server if asked to, learns how to talk to it, and starts the threads.
+    pub fn start(
+        scenario: &'static str,
+        options: &Options,
+        defaults: &Defaults,
+    ) -> Result<Self, String> {
+        let (target, started) = find_target(options)?;
+        let pid = options.pid.or(started.as_ref().map(Started::pid));
+        let mix = match options.mix {
+            Some(mix) => mix,
+            None => defaults.mix.parse()?,
+        };
+        let uri = options.uri.as_deref().unwrap_or(URI);
+        if defaults.needs_callers && !mix.kinds().any(Kind::is_caller) {
+            return Err(format!("nobody calls in the mix {mix}: add http, session, ws or tcp"));
+        }
+        let say = learn(&target, &mix, &shape(options)?, uri)?;
+        let connections = match options.connections {
+            Some(count) => {
+                u32::try_from(count.0).map_err(|_| "that many connections are too many")?
+            }
+            None => defaults.connections,
+        };
+        let cores = core_affinity::get_core_ids().map_or(1, |cores| cores.len());
+        let threads = options.threads.unwrap_or((cores / 2).max(1)).clamp(1, 64);
+        let (rings, ring_capacity) = rings(connections, threads, options.rings)?;
+        let clock = Clock::start();
+        let plan = Plan {
+            clock,
+            target: target.clone(),
+            sources: Sources::new(options.sources.clone()),
+            say: say.clone(),
+            mix,
+            greets: !options.bare,
+            cores: options.cores.clone(),
+            rings,
+            ring_capacity,
+            dials: AtomicU32::new(0),
+            published_us: AtomicU64::new(0),
+        };
+        let folder = options.output.clone().unwrap_or_else(|| folder(scenario));
+        let facts = Facts::gather(None);
+        let recorder = Recorder::create(&folder, clock)?;
+        let crew = Crew::start(plan, threads)?;
+        let first = Sample::read(pid, clock.us() as f64 / 1e6);
+        Ok(Self {
+            scenario,
+            options: options.clone(),
+            crew,
+            recorder,
+            say,
+            target,
+            connections,
+            clock,
+            show: Show::new(),
+            phase: "start",
+            facts,
+            pid,
+            asked: 0,
+            next_window: clock.us() / WINDOW_US,
+            before: Totals::default(),
+            first,
+            last: first,
+            measuring: None,
+            rss_max: first.server_rss,
+            _started: started,
+        })
+    }
+
+    /// Microseconds since it began.
+    pub fn us(&self) -> u64 {
+        self.clock.us()
+    }
+
+    /// What the progress line says.
+    pub fn phase(&mut self, phase: &'static str) {
+        self.phase = phase;
+    }
+
+    /// Takes in what the threads told, and writes the rows that are due.
+    pub fn tick(&mut self) -> Result<(), String> {
+        let told = self.crew.open_window();
+        self.crew.listen(TICK);
+        // A thread that is too busy to tell is not waited for forever.
+        let overdue = (self.us().saturating_sub(WINDOW_PATIENCE_US)) / WINDOW_US;
+        while self.next_window < told.max(overdue) && self.next_window < self.us() / WINDOW_US {
+            self.close_window()?;
+        }
+        if !self.crew.is_alive() {
+            return Err(format!("a thread of the load died; {:?}", self.crew.faults()));
+        }
+        Ok(())
+    }
+
+    /// Ticks until it is done or so many seconds are over; `false` if they are.
+    pub fn tick_until(
+        &mut self,
+        patience_s: f64,
+        mut is_done: impl FnMut(&Self) -> bool,
+    ) -> Result<bool, String> {
+        let deadline = self.us().saturating_add((patience_s * 1e6) as u64);
+        loop {
+            if is_done(self) {
+                return Ok(true);
+            }
+            if deadline <= self.us() {
+                return Ok(false);
+            }
+            self.tick()?;
+        }
+    }
+
+    /// Lets so much time pass.
+    pub fn pass(&mut self, time: Duration) -> Result<(), String> {
+        self.tick_until(time.as_secs_f64(), |_| false).map(drop)
+    }
+
+    /// Opens connections until there are `count`; gives up when nothing comes any more.
+    pub fn open(&mut self, count: u32) -> Result<Opened, String> {
+        let (before, from) = (self.crew.totals(), self.us());
+        // Clients whose connection ended do not come back.
+        let wanted = u64::from(count);
+        self.asked = count;
+        let per_s = self.options.connect_rate.map(|rate| rate.0 as f64);
+        self.crew.open(count, per_s);
+        let (mut latest, mut done, mut ready) = (from, 0, before.ready);
+        self.tick_until(f64::INFINITY, |run| {
+            let totals = run.crew.totals();
+            let settled = totals.arrived + totals.failed;
+            if settled != done {
+                (done, latest, ready) = (settled, run.us(), totals.ready);
+            }
+            let idle_s = (run.us() - latest) as f64 / 1e6;
+            wanted <= settled || OPEN_PATIENCE_S < idle_s
+        })?;
+        let after = self.crew.totals();
+        let seconds = latest.saturating_sub(from) as f64 / 1e6;
+        let arrived = after.arrived - before.arrived;
+        Ok(Opened {
+            asked: wanted,
+            ready: ready.max(after.ready),
+            arrived,
+            failed: after.failed - before.failed,
+            seconds,
+            per_s: (0.0 < seconds && 0 < arrived).then(|| arrived as f64 / seconds),
+        })
+    }
+
+    /// Calls at a fixed rate from now on.
+    pub fn call_at(&self, per_s: f64) {
+        self.crew.work(Work::Rate { from_us: self.us() + RATE_DELAY_US, per_s });
+    }
+
+    /// Begins to measure, with the next half second.
+    pub fn begin(&mut self) -> Result<(), String> {
+        let from_window = self.us() / WINDOW_US + 1;
+        self.tick_until(1.0, |run| from_window * WINDOW_US <= run.us())?;
+        self.measuring = Some(Measuring {
+            from_window,
+            window: Window::default(),
+            p99s_ms: Vec::new(),
+            totals: self.crew.totals(),
+            sample: self.sample(),
+            cpu_ns: self.crew.cpu_ns(),
+        });
+        Ok(())
+    }
+
+    /// Ends it, with the current half second; with the one before if that has only just ended.
+    pub fn end(&mut self) -> Result<Measured, String> {
+        let from = self.measuring.as_ref().map_or(0, |measuring| measuring.from_window);
+        let next = ((self.us() + WINDOW_US - WINDOW_GRACE_US) / WINDOW_US).max(from + 1);
+        self.tick_until(1.0, |run| next * WINDOW_US <= run.us())?;
+        let (sample, totals) = (self.sample(), self.crew.totals());
+        self.tick_until(5.0, |run| next <= run.next_window)?;
+        let cpu_ns = self.crew.cpu_ns();
+        let Some(was) = self.measuring.take() else { return Err("nothing was measured".into()) };
+        let seconds = sample.elapsed_s - was.sample.elapsed_s;
+        let spent = cpu_ns
+            .iter()
+            .zip(&was.cpu_ns)
+            .map(|(after, before)| after.saturating_sub(*before))
+            .max();
+        // Threads tell their CPU time at the end of a window, so it is that of whole windows.
+        let whole_s = next.saturating_sub(was.from_window) as f64 * WINDOW_US as f64 / 1e6;
+        Ok(Measured {
+            seconds,
+            whole_s,
+            server_percent: sample.server_percent(&was.sample),
+            server_cpu_ns: sample
+                .server_cpu_ns
+                .zip(was.sample.server_cpu_ns)
+                .map(|(after, before)| after.saturating_sub(before)),
+            thread_percent: spent.and_then(|spent| percent(spent, whole_s)),
+            server_rss: sample.server_rss,
+            window: was.window,
+            p99s_ms: was.p99s_ms,
+            totals: (was.totals, totals),
+        })
+    }
+
+    /// Measures for so long.
+    pub fn measure(&mut self, time: Duration) -> Result<Measured, String> {
+        self.begin()?;
+        self.pass(time)?;
+        self.end()
+    }
+
+    fn sample(&self) -> Sample {
+        Sample::read(self.pid, self.us() as f64 / 1e6)
+    }
+
+    fn close_window(&mut self) -> Result<(), String> {
+        let index = self.next_window;
+        self.next_window += 1;
+        let window = self.crew.take_windows(index);
+        let (totals, sample) = (self.crew.totals(), self.sample());
+        let seconds = WINDOW_US as f64 / 1e6;
+        let calls = window.all_calls();
+        // Where nobody calls, what takes time is to arrive, or to be told.
+        let shown = calls.as_ref().or(window.connects.as_deref()).or(window.updates.as_deref());
+        let row = Row {
+            elapsed_s: self.next_window as f64 * seconds,
+            target: u64::from(self.asked),
+            actual: totals.ready,
+            per_s: (totals.arrived - self.before.arrived) as f64 / seconds,
+            errors: totals.errors(),
+        };
+        self.recorder.row(&row, shown)?;
+        self.recorder.sample(&sample, &self.last)?;
+        self.show.show(&Glance {
+            phase: self.phase.to_owned(),
+            elapsed_s: row.elapsed_s,
+            connections: (row.actual, row.target),
+            connects_per_s: row.per_s,
+            calls_per_s: (totals.right - self.before.right) as f64 / seconds,
+            p50_ms: shown.and_then(|shown| quantile_ms(shown, 0.5)),
+            p99_ms: shown.and_then(|shown| quantile_ms(shown, 0.99)),
+            errors: row.errors,
+        });
+        self.rss_max = self.rss_max.max(sample.server_rss);
+        (self.before, self.last) = (totals, sample);
+        if let Some(measuring) = &mut self.measuring
+            && measuring.from_window <= index
+        {
+            self.recorder.latencies(&window, index as f64 * seconds, seconds)?;
+            measuring.p99s_ms.extend(shown.and_then(|shown| quantile_ms(shown, 0.99)));
+            measuring.window.merge(window);
+        }
+        Ok(())
+    }
+
+    /// What the connections cost: memory of the server and of the kernel since the run began, by connection.
+    pub fn memory(&self, connections: u64) -> Value {
+        let now = self.sample();
+        let each = |now: Option<u64>, first: Option<u64>| {
+            let grown = now?.saturating_sub(first?);
+            (0 < connections).then(|| grown as f64 / connections as f64)
+        };
+        json!({
+            "server_rss_first_bytes": self.first.server_rss,
+            "server_rss_bytes": now.server_rss,
+            "server_rss_max_bytes": self.rss_max,
+            "user_bytes_per_connection": each(now.server_rss, self.first.server_rss),
+            "kernel_bytes_per_connection_both_ends": each(now.kernel_bytes(), self.first.kernel_bytes()),
+        })
+    }
+
+    /// A row of `detailed.csv`, of this opening and what was measured then.
+    pub fn step(&mut self, opened: &Opened, measured: Option<&Measured>) -> Result<Step, String> {
+        let calls = measured.and_then(|measured| measured.window.all_calls());
+        let at = |quantile: f64| calls.as_ref().and_then(|calls| quantile_ms(calls, quantile));
+        let errors = measured.map_or(0, |one| one.totals.1.errors() - one.totals.0.errors());
+        let step = Step {
+            connections: opened.ready,
+            seconds: opened.seconds + measured.map_or(0.0, |measured| measured.seconds),
+            per_s: opened.per_s,
+            p99_ms: at(0.99),
+            calls: calls.as_ref().map_or(0, |calls| calls.len()),
+            calls_per_s: measured.and_then(Measured::calls_per_s),
+            p50_ms: at(0.5),
+            p999_ms: at(0.999),
+            errors: opened.failed + errors,
+            server_rss: self.sample().server_rss,
+        };
+        self.recorder.step(&step)?;
+        Ok(step)
+    }
+
+    /// Closes everything, writes the summary and the report; whether all thresholds held.
+    pub fn finish(mut self, judge: Judge, results: Value) -> Result<bool, String> {
+        self.phase = "close";
+        let totals = self.crew.totals();
+        let success = totals.success_percent();
+        let thresholds = judge.thresholds(&self.options, success);
+        let passed = thresholds.iter().all(|one| one.passed);
+        let limits = judge.generator_limits.clone();
+        let mut results = results;
+        results["totals"] = json!(totals);
+        results["success_percent"] = json!(success);
+        results["faults"] = json!(self.crew.faults());
+        results["longest_unused_s"] = json!(self.crew.unused_us_max() as f64 / 1e6);
+        results["generator"] = json!({
+            "limited_because": limits,
+            "threads": self.crew.cpu_ns().len(),
+            "rings_per_thread": self.crew.plan().rings,
+            "ring_capacity": self.crew.plan().ring_capacity,
+        });
+        self.asked = 0;
+        self.crew.close();
+        self.tick_until(CLOSE_PATIENCE_S, |run| run.crew.totals().ready == 0)?;
+        self.pass(Duration::from_micros(WINDOW_US + WINDOW_GRACE_US))?;
+        self.show.finish();
+        self.recorder.flush()?;
+        let document = json!({
+            "scenario": self.scenario,
+            "command": std::env::args().collect::<Vec<_>>().join(" "),
+            "generator_limited": !limits.is_empty(),
+            "thresholds": thresholds,
+            "host": self.facts,
+            "options": self.told(),
+            "results": results,
+        });
+        let text = serde_json::to_string_pretty(&document).map_err(|err| err.to_string())?;
+        self.recorder.keep("summary.json", &format!("{text}\n"))?;
+        crate::report::write(self.recorder.folder())?;
+        for one in &thresholds {
+            println!("{one}");
+        }
+        for why in &limits {
+            println!("The generator was the limit: {why}");
+        }
+        for failure in &judge.failures {
+            println!("failure: {failure}");
+        }
+        for fault in self.crew.faults() {
+            println!("fault: {fault}");
+        }
+        println!("{}", self.recorder.folder().display());
+        Ok(passed)
+    }
+
+    /// The options with what was decided for them.
+    fn told(&self) -> Value {
+        let options = &self.options;
+        json!({
+            "target": self.target.http.to_string(),
+            "path": self.target.path,
+            "tcp": self.target.tcp.map(|tcp| tcp.to_string()),
+            "server_pid": self.pid,
+            "start": options.start,
+            "connections": self.connections,
+            "duration_s": options.duration.map(|span| span.0.as_secs_f64()),
+            "rate_per_s": options.rate.map(|rate| rate.0),
+            "connect_rate_per_s": options.connect_rate.map(|rate| rate.0),
+            "mix": self.crew.plan().mix.to_string(),
+            "era": if self.say.is_modern { "modern" } else { "legacy" },
+            "tool": self.say.shape.tool,
+            "uri": self.say.uri,
+            "payload_bytes": options.payload.map(|bytes| bytes.0),
+            "greets": !options.bare,
+            "cores": options.cores,
+        })
+    }
+}
+
+impl Measured {
+    /// Right answers per second.
+    pub fn calls_per_s(&self) -> Option<f64> {
+        let calls = self.window.all_calls()?.len();
+        (0.0 < self.whole_s).then(|| calls as f64 / self.whole_s)
+    }
+
+    /// CPU of the server per call, microseconds.
+    pub fn server_us_per_call(&self) -> Option<f64> {
+        let calls = self.totals.1.right - self.totals.0.right;
+        let spent = self.server_cpu_ns? as f64 / 1000.0;
+        (0 < calls).then(|| spent / calls as f64)
+    }
+
+    /// A quantile of all calls, milliseconds.
+    pub fn quantile_ms(&self, quantile: f64) -> Option<f64> {
+        self.window.all_calls().and_then(|calls| quantile_ms(&calls, quantile))
+    }
+
+    /// Why the generator was the limit; empty if it was not.
+    pub fn generator_limits(&self) -> Vec<String> {
+        let lag = self.window.lags.as_deref().and_then(|lags| quantile_ms(lags, 0.99));
+        limits_of_generator(self.thread_percent, lag)
+    }
+
+    /// All of it.
+    pub fn told(&self) -> Value {
+        let windows = Spread::of(self.p99s_ms.iter().copied());
+        let lags = self.window.lags.as_deref();
+        let kinds = Kind::ALL.into_iter().filter_map(|kind| {
+            let calls = self.window.calls[kind as usize].as_deref()?;
+            let told = json!({ "calls": calls.len(), "latency_ms": latency(Some(calls)) });
+            Some((kind.as_str().to_owned(), told))
+        });
+        json!({
+            "seconds": self.whole_s,
+            "calls": self.window.all_calls().map_or(0, |calls| calls.len()),
+            "wrong": self.totals.1.wrong - self.totals.0.wrong,
+            "lost": self.totals.1.lost - self.totals.0.lost,
+            "missed": self.totals.1.missed - self.totals.0.missed,
+            "calls_per_s": self.calls_per_s(),
+            "messages_per_s": self.calls_per_s().map(|calls| 2.0 * calls),
+            "latency_ms": latency(self.window.all_calls().as_ref()),
+            "half_second_p99_ms": windows,
+            "send_lag_ms": latency(lags),
+            "server_cpu_percent": self.server_percent,
+            "server_cpu_us_per_call": self.server_us_per_call(),
+            "generator_busiest_thread_percent": self.thread_percent,
+            "by_kind": kinds.collect::<serde_json::Map<_, _>>(),
+        })
+    }
+}
+
+/// Quantiles of a histogram in milliseconds; null of nothing.
+pub fn latency(histogram: Option<&hdrhistogram::Histogram<u64>>) -> Value {
+    let Some(histogram) = histogram.filter(|histogram| !histogram.is_empty()) else {
+        return Value::Null;
+    };
+    let at = |quantile: f64| quantile_ms(histogram, quantile);
+    json!({
+        "mean": histogram.mean() / 1000.0,
+        "p50": at(0.5),
+        "p90": at(0.9),
+        "p95": at(0.95),
+        "p99": at(0.99),
+        "p999": at(0.999),
+        "max": at(1.0),
+    })
+}
+
+/// The first call of a rate is this far away, so that no thread begins late.
+const RATE_DELAY_US: u64 = 50_000;
+/// How long closing may take, seconds.
+const CLOSE_PATIENCE_S: f64 = 20.0;
+
+fn find_target(options: &Options) -> Result<(Target, Option<Started>), String> {
+    let told = |url: &str| Target::parse(url, options.tcp.as_deref());
+    let mut target = match (&options.target, options.tcp.is_some()) {
+        (Some(url), _) => told(url)?,
+        (None, true) => told(DEFAULT_TARGET)?,
+        (None, false) => Target::parse(DEFAULT_TARGET, Some(DEFAULT_TCP))?,
+    };
+    let Some(command) = &options.start else { return Ok((target, None)) };
+    let awaited = options.target.is_some().then_some(target.http);
+    let started = Started::start(command, awaited)?;
+    if options.target.is_none()
+        && let Some(http) = started.http
+    {
+        target.http = http;
+        target.host = http.to_string();
+    }
+    if options.tcp.is_none() && started.tcp.is_some() {
+        target.tcp = started.tcp;
+    }
+    Ok((target, Some(started)))
+}
+
+fn shape(options: &Options) -> Result<CallShape, String> {
+    let payload = options.payload.map(|bytes| bytes.0);
+    let arguments = options.arguments.as_deref().map(serde_json::from_str::<Value>).transpose();
+    let arguments = arguments.map_err(|err| format!("--arguments: {err}"))?;
+    match (&options.tool, arguments) {
+        (None, None) => Ok(CallShape::echo(payload)),
+        (tool, arguments) => Ok(CallShape {
+            tool: tool.clone().unwrap_or_else(|| "echo".to_owned()),
+            arguments: arguments.unwrap_or_else(|| json!({})),
+            text: None,
+        }),
+    }
+}
+
+/// How many rings each thread has, and of what size.
+fn rings(connections: u32, threads: usize, rings: Option<u16>) -> Result<(u16, u32), String> {
+    let descriptors = raise_descriptors().min(RING_CAPACITY_MAX);
+    let each_thread = u64::from(connections).div_ceil(threads as u64);
+    let fit = descriptors.saturating_sub(SLOTS_SPARE).max(1);
+    let needed = each_thread.div_ceil(fit).max(1);
+    let per_thread = match rings {
+        Some(rings) => u64::from(rings).div_ceil(threads as u64).max(1),
+        None => needed,
+    };
+    if per_thread < needed {
+        return Err(format!(
+            "{connections} connections need {} rings of {descriptors} descriptors: --rings {}",
+            needed * threads as u64,
+            needed * threads as u64
+        ));
+    }
+    let capacity = (each_thread.div_ceil(per_thread) + SLOTS_SPARE).min(descriptors);
+    let per_thread = u16::try_from(per_thread).map_err(|_| "that many rings are too many")?;
+    Ok((per_thread, capacity as u32))
+}
+
+/// As many descriptors as this process may have.
+fn raise_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if let Some(maximum) = limit.maximum {
+        // Refused or not, what counts is what it is afterwards.
+        let _ =
+            setrlimit(Resource::Nofile, Rlimit { current: Some(maximum), maximum: Some(maximum) });
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// `results/hold-2026-11-21T120000Z`.
+fn folder(scenario: &str) -> PathBuf {
+    let stamp = date(SystemTime::now()).replace(':', "");
+    Path::new("results").join(format!("{scenario}-{stamp}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::units::Bytes;
+
+    #[test]
+    fn rings_are_as_many_as_descriptors_ask_for() {
+        let descriptors = raise_descriptors().min(RING_CAPACITY_MAX);
+        assert_eq!(rings(100, 1, None), Ok((1, 100 + SLOTS_SPARE as u32)));
+        let (count, capacity) = rings(u32::try_from(descriptors * 5).unwrap(), 1, None).unwrap();
+        assert_eq!(count, 6);
+        assert!(u64::from(capacity) <= descriptors);
+        assert_eq!(rings(100, 2, Some(8)).unwrap().0, 4);
+        assert!(rings(u32::try_from(descriptors * 5).unwrap(), 1, Some(2)).is_err());
+    }
+
+    #[test]
+    fn a_tool_of_ones_own_is_called_with_its_arguments() {
+        let mut options = Options { payload: Some(Bytes(10)), ..Options::default() };
+        assert_eq!(shape(&options).unwrap().text.unwrap().len(), 10);
+        options.tool = Some("add".into());
+        options.arguments = Some(r#"{"a":1,"b":2}"#.into());
+        let shape_of_add = shape(&options).unwrap();
+        assert_eq!((shape_of_add.tool.as_str(), shape_of_add.text), ("add", None));
+        options.arguments = Some("{".into());
+        assert!(shape(&options).is_err());
+    }
+}

@@ -1,0 +1,35 @@
+//! What happens in a run.
+
+mod compare;
+mod fanout;
+mod plain;
+mod steps;
+mod suite;
+
+pub use compare::compare;
+pub use fanout::{fanout, slow};
+pub use plain::{hold, ramp, rate, saturate};
+pub use steps::{churn, ladder};
+pub use suite::suite;
+
+use super::run::Defaults;
+
+/// Callers of every kind, as a public server may have them.
+const MIXED: &str = "http=40,ws=20,tcp=20,listen=10,session=10";
+
+const fn defaults(connections: u32, mix: &'static str) -> Defaults {
+    Defaults { connections, mix, needs_callers: false }
+}
+
+/// The same for what is about calls.
+const fn defaults_of_calls(connections: u32, mix: &'static str) -> Defaults {
+    Defaults { needs_callers: true, ..defaults(connections, mix) }
+}
+
+/// A number that may not have been measured.
+fn told(value: Option<f64>, unit: &str) -> String {
+    value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.2}{unit}"))
+}
+
+#[cfg(test)]
+mod tests;
