@@ -7,8 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::plan::{Census, Command, Plan, Report, Work};
 use super::pulse::{Pulse, Window};
-use super::worker::{Census, Command, Plan, Report, Work, Worker};
+use super::worker::Worker;
 use crate::client::Faults;
 
 /// How long all clients may take to tell how they are.

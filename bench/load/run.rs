@@ -1,27 +1,26 @@
 //! One run of a scenario: the crew at work, what it costs, and the raw data of both, row by row.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use super::blocking::learn;
 use super::crew::{Crew, Totals};
 use super::kind::Kind;
+use super::measured::Measured;
 use super::options::Options;
-use super::outcome::{Judge, limits_of_generator};
+use super::outcome::Judge;
+use super::plan::{Plan, Work};
 use super::pulse::{Clock, WINDOW_US, Window};
 use super::record::{Recorder, Row, Step, quantile_ms};
 use super::sample::{Sample, percent};
-use super::say::{CallShape, Say, URI};
+use super::say::{Say, URI};
 use super::server::Started;
+use super::setup::{find_target, folder, rings, shape};
 use super::show::{Glance, Show};
 use super::target::{Sources, Target};
-use super::worker::{Plan, Work};
-use crate::facts::{Facts, date};
-use crate::numbers::Spread;
+use crate::facts::Facts;
 
 /// What a scenario does unless it is told otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -76,29 +75,6 @@ struct Measuring {
     cpu_ns: Vec<u64>,
 }
 
-/// What was measured.
-#[derive(Debug)]
-pub struct Measured {
-    /// Between the readings of counters, CPU and memory.
-    pub seconds: f64,
-    /// The half seconds that the latencies are from, together.
-    pub whole_s: f64,
-    /// All latencies and lags.
-    pub window: Window,
-    /// The 99th percentile of each half second, milliseconds.
-    pub p99s_ms: Vec<f64>,
-    /// Counters before, and after.
-    pub totals: (Totals, Totals),
-    /// CPU of the server; 100 is one core.
-    pub server_percent: Option<f64>,
-    /// CPU nanoseconds of the server.
-    pub server_cpu_ns: Option<u64>,
-    /// CPU of our busiest thread; 100 is one core.
-    pub thread_percent: Option<f64>,
-    /// Resident memory of the server at the end.
-    pub server_rss: Option<u64>,
-}
-
 /// How clients came.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct Opened {
@@ -124,14 +100,10 @@ const WINDOW_GRACE_US: u64 = 80_000;
 const WINDOW_PATIENCE_US: u64 = 3_000_000;
 /// How long a turn of the directing thread waits.
 const TICK: Duration = Duration::from_millis(10);
-/// Where our own server is by default.
-const DEFAULT_TARGET: &str = "http://127.0.0.1:8080/mcp";
-/// The same, for lines.
-const DEFAULT_TCP: &str = "127.0.0.1:9001";
-/// Slots of a ring beyond the connections meant for it: those that are closing.
-const SLOTS_SPARE: u64 = 640;
-/// A ring larger than this is no better than two.
-const RING_CAPACITY_MAX: u64 = 1 << 18;
+/// The first call of a rate is this far away, so that no thread begins late.
+const RATE_DELAY_US: u64 = 50_000;
+/// How long closing may take, seconds.
+const CLOSE_PATIENCE_S: f64 = 20.0;
 
 impl Run {
     /// Starts the server if asked to, learns how to talk to it, and starts the threads.
@@ -497,184 +469,5 @@ impl Run {
             "greets": !options.bare,
             "cores": options.cores,
         })
-    }
-}
-
-impl Measured {
-    /// Right answers per second.
-    pub fn calls_per_s(&self) -> Option<f64> {
-        let calls = self.window.all_calls()?.len();
-        (0.0 < self.whole_s).then(|| calls as f64 / self.whole_s)
-    }
-
-    /// CPU of the server per call, microseconds.
-    pub fn server_us_per_call(&self) -> Option<f64> {
-        let calls = self.totals.1.right - self.totals.0.right;
-        let spent = self.server_cpu_ns? as f64 / 1000.0;
-        (0 < calls).then(|| spent / calls as f64)
-    }
-
-    /// A quantile of all calls, milliseconds.
-    pub fn quantile_ms(&self, quantile: f64) -> Option<f64> {
-        self.window.all_calls().and_then(|calls| quantile_ms(&calls, quantile))
-    }
-
-    /// Why the generator was the limit; empty if it was not.
-    pub fn generator_limits(&self) -> Vec<String> {
-        let lag = self.window.lags.as_deref().and_then(|lags| quantile_ms(lags, 0.99));
-        limits_of_generator(self.thread_percent, lag)
-    }
-
-    /// All of it.
-    pub fn told(&self) -> Value {
-        let windows = Spread::of(self.p99s_ms.iter().copied());
-        let lags = self.window.lags.as_deref();
-        let kinds = Kind::ALL.into_iter().filter_map(|kind| {
-            let calls = self.window.calls[kind as usize].as_deref()?;
-            let told = json!({ "calls": calls.len(), "latency_ms": latency(Some(calls)) });
-            Some((kind.as_str().to_owned(), told))
-        });
-        json!({
-            "seconds": self.whole_s,
-            "calls": self.window.all_calls().map_or(0, |calls| calls.len()),
-            "wrong": self.totals.1.wrong - self.totals.0.wrong,
-            "lost": self.totals.1.lost - self.totals.0.lost,
-            "missed": self.totals.1.missed - self.totals.0.missed,
-            "calls_per_s": self.calls_per_s(),
-            "messages_per_s": self.calls_per_s().map(|calls| 2.0 * calls),
-            "latency_ms": latency(self.window.all_calls().as_ref()),
-            "half_second_p99_ms": windows,
-            "send_lag_ms": latency(lags),
-            "server_cpu_percent": self.server_percent,
-            "server_cpu_us_per_call": self.server_us_per_call(),
-            "generator_busiest_thread_percent": self.thread_percent,
-            "by_kind": kinds.collect::<serde_json::Map<_, _>>(),
-        })
-    }
-}
-
-/// Quantiles of a histogram in milliseconds; null of nothing.
-pub fn latency(histogram: Option<&hdrhistogram::Histogram<u64>>) -> Value {
-    let Some(histogram) = histogram.filter(|histogram| !histogram.is_empty()) else {
-        return Value::Null;
-    };
-    let at = |quantile: f64| quantile_ms(histogram, quantile);
-    json!({
-        "mean": histogram.mean() / 1000.0,
-        "p50": at(0.5),
-        "p90": at(0.9),
-        "p95": at(0.95),
-        "p99": at(0.99),
-        "p999": at(0.999),
-        "max": at(1.0),
-    })
-}
-
-/// The first call of a rate is this far away, so that no thread begins late.
-const RATE_DELAY_US: u64 = 50_000;
-/// How long closing may take, seconds.
-const CLOSE_PATIENCE_S: f64 = 20.0;
-
-fn find_target(options: &Options) -> Result<(Target, Option<Started>), String> {
-    let told = |url: &str| Target::parse(url, options.tcp.as_deref());
-    let mut target = match (&options.target, options.tcp.is_some()) {
-        (Some(url), _) => told(url)?,
-        (None, true) => told(DEFAULT_TARGET)?,
-        (None, false) => Target::parse(DEFAULT_TARGET, Some(DEFAULT_TCP))?,
-    };
-    let Some(command) = &options.start else { return Ok((target, None)) };
-    let awaited = options.target.is_some().then_some(target.http);
-    let started = Started::start(command, awaited)?;
-    if options.target.is_none()
-        && let Some(http) = started.http
-    {
-        target.http = http;
-        target.host = http.to_string();
-    }
-    if options.tcp.is_none() && started.tcp.is_some() {
-        target.tcp = started.tcp;
-    }
-    Ok((target, Some(started)))
-}
-
-fn shape(options: &Options) -> Result<CallShape, String> {
-    let payload = options.payload.map(|bytes| bytes.0);
-    let arguments = options.arguments.as_deref().map(serde_json::from_str::<Value>).transpose();
-    let arguments = arguments.map_err(|err| format!("--arguments: {err}"))?;
-    match (&options.tool, arguments) {
-        (None, None) => Ok(CallShape::echo(payload)),
-        (tool, arguments) => Ok(CallShape {
-            tool: tool.clone().unwrap_or_else(|| "echo".to_owned()),
-            arguments: arguments.unwrap_or_else(|| json!({})),
-            text: None,
-        }),
-    }
-}
-
-/// How many rings each thread has, and of what size.
-fn rings(connections: u32, threads: usize, rings: Option<u16>) -> Result<(u16, u32), String> {
-    let descriptors = raise_descriptors().min(RING_CAPACITY_MAX);
-    let each_thread = u64::from(connections).div_ceil(threads as u64);
-    let fit = descriptors.saturating_sub(SLOTS_SPARE).max(1);
-    let needed = each_thread.div_ceil(fit).max(1);
-    let per_thread = match rings {
-        Some(rings) => u64::from(rings).div_ceil(threads as u64).max(1),
-        None => needed,
-    };
-    if per_thread < needed {
-        return Err(format!(
-            "{connections} connections need {} rings of {descriptors} descriptors: --rings {}",
-            needed * threads as u64,
-            needed * threads as u64
-        ));
-    }
-    let capacity = (each_thread.div_ceil(per_thread) + SLOTS_SPARE).min(descriptors);
-    let per_thread = u16::try_from(per_thread).map_err(|_| "that many rings are too many")?;
-    Ok((per_thread, capacity as u32))
-}
-
-/// As many descriptors as this process may have.
-fn raise_descriptors() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    if let Some(maximum) = limit.maximum {
-        // Refused or not, what counts is what it is afterwards.
-        let _ =
-            setrlimit(Resource::Nofile, Rlimit { current: Some(maximum), maximum: Some(maximum) });
-    }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
-}
-
-/// `results/hold-2026-11-21T120000Z`.
-fn folder(scenario: &str) -> PathBuf {
-    let stamp = date(SystemTime::now()).replace(':', "");
-    Path::new("results").join(format!("{scenario}-{stamp}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::load::units::Bytes;
-
-    #[test]
-    fn rings_are_as_many_as_descriptors_ask_for() {
-        let descriptors = raise_descriptors().min(RING_CAPACITY_MAX);
-        assert_eq!(rings(100, 1, None), Ok((1, 100 + SLOTS_SPARE as u32)));
-        let (count, capacity) = rings(u32::try_from(descriptors * 5).unwrap(), 1, None).unwrap();
-        assert_eq!(count, 6);
-        assert!(u64::from(capacity) <= descriptors);
-        assert_eq!(rings(100, 2, Some(8)).unwrap().0, 4);
-        assert!(rings(u32::try_from(descriptors * 5).unwrap(), 1, Some(2)).is_err());
-    }
-
-    #[test]
-    fn a_tool_of_ones_own_is_called_with_its_arguments() {
-        let mut options = Options { payload: Some(Bytes(10)), ..Options::default() };
-        assert_eq!(shape(&options).unwrap().text.unwrap().len(), 10);
-        options.tool = Some("add".into());
-        options.arguments = Some(r#"{"a":1,"b":2}"#.into());
-        let shape_of_add = shape(&options).unwrap();
-        assert_eq!((shape_of_add.tool.as_str(), shape_of_add.text), ("add", None));
-        options.arguments = Some("{".into());
-        assert!(shape(&options).is_err());
     }
 }

@@ -8,104 +8,22 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
-use erlmcp_shards::io::bells::Bells;
-use erlmcp_shards::io::probe;
-use erlmcp_shards::io::uring::{Uring, UringConfig};
 use erlmcp_shards::io::{Completion, ConnId, Io, RecvEnd};
 use rustix::time::{ClockId, clock_gettime};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::client::Client;
-use super::kind::{Deal, Kind, Mix};
-use super::pulse::{Clock, Pulse, WINDOW_US, Window, add, take};
-use super::say::Say;
+use super::kind::{Deal, Kind};
+use super::plan::{Census, Command, Plan, Report, Work};
+use super::pulse::{Pulse, WINDOW_US, Window, add, take};
+use super::rings::{Owner, Ring, dial_here, rings};
 use super::schedule::Schedule;
 use super::talk::{Event, Talk, Voice};
-use super::target::{Sources, Target};
-
-/// What all threads of a load know.
-#[derive(Debug)]
-pub struct Plan {
-    /// The time.
-    pub clock: Clock,
-    /// Whom to talk to.
-    pub target: Target,
-    /// Where from.
-    pub sources: Sources,
-    /// What to say.
-    pub say: Say,
-    /// Who says it.
-    pub mix: Mix,
-    /// Whether clients call once when they arrive.
-    pub greets: bool,
-    /// Cores to run on, in turns; empty leaves it to the kernel.
-    pub cores: Vec<usize>,
-    /// Rings of each thread.
-    pub rings: u16,
-    /// Descriptors of each ring.
-    pub ring_capacity: u32,
-    /// Connections ever begun, for source addresses.
-    pub dials: std::sync::atomic::AtomicU32,
-    /// When the last update was published.
-    pub published_us: AtomicU64,
-}
-
-/// What a worker is told.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Command {
-    /// So many clients shall be there; no more than so many new connections a second.
-    Open { clients: u32, per_s: Option<f64> },
-    /// What callers shall do from now on.
-    Work(Work),
-    /// So many listeners stop reading.
-    Deafen(u32),
-    /// They read again.
-    Hear,
-    /// Everyone leaves.
-    Close,
-    /// Tell a [`Census`].
-    Count,
-}
-
-/// What callers do.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Work {
-    /// Nothing.
-    Rest,
-    /// Each calls, waits for the answer, calls again.
-    Closed,
-    /// Calls at a fixed rate, from this time on, over whichever connection has waited longest.
-    Rate { from_us: u64, per_s: f64 },
-    /// Each connects, calls once, leaves, comes back.
-    Churn,
-}
-
-/// What a worker tells.
-#[derive(Debug)]
-pub enum Report {
-    /// A window is over.
-    Window(u64, Box<Window>),
-    /// Something went wrong; only the first few are told.
-    Fault(String),
-    /// As asked.
-    Census(Census),
-}
-
-/// The clients that are there, looked at one by one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Census {
-    /// Ready and connected, by kind.
-    pub ready: [u64; 6],
-    /// The longest time since one of them was used or heard from, microseconds.
-    pub unused_us_max: u64,
-}
 
 /// Faults told by one thread.
 const FAULTS_TOLD: u32 = 5;
@@ -127,19 +45,6 @@ const AWAKE_US: u64 = 20;
 const POOL_MAX: usize = 4096;
 /// Latest moment that is told apart.
 const LATENCY_NOT_YET: u64 = u64::MAX;
-
-struct Ring {
-    io: Uring,
-    /// By slot.
-    owners: Vec<Owner>,
-    rearm: Vec<ConnId>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Owner {
-    client: u32,
-    generation: u32,
-}
 
 /// The thread's state; lives on the thread.
 pub struct Worker {
@@ -342,7 +247,8 @@ impl Worker {
         }
         let adopted =
             dial_here(target, source).and_then(|socket| self.rings[ring].io.adopt(socket.into()));
-        let result = adopted.map_err(|err| err.raw_os_error().unwrap_or(libc_einval()));
+        let result = adopted
+            .map_err(|err| err.raw_os_error().unwrap_or(rustix::io::Errno::INVAL.raw_os_error()));
         self.connected(ring, client, result);
     }
 
@@ -694,56 +600,7 @@ fn hear(
     Ok(())
 }
 
-fn rings(plan: &Plan) -> io::Result<Vec<Ring>> {
-    let features = probe::probe().map_err(|missing| io::Error::other(missing.to_string()))?;
-    let bells = Bells::new(plan.rings)?;
-    let config = UringConfig {
-        capacity: plan.ring_capacity,
-        buffers: if plan.rings == 1 { 1024 } else { 512 },
-        no_sqarray: features.no_sqarray,
-        ..UringConfig::default()
-    };
-    let ring = |index: u16| {
-        let io = Uring::new(&config, Vec::new(), index, bells.clone())?;
-        if index != 0 {
-            io.signal(0)?;
-        }
-        Ok(Ring { io, owners: Vec::new(), rearm: Vec::new() })
-    };
-    (0..plan.rings).map(ring).collect()
-}
-
-/// For kernels that cannot connect in the ring: a system call each.
-fn dial_here(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
-    if let Some(source) = source {
-        socket.bind(&source.into())?;
-    }
-    socket.connect(&target.into())?;
-    Ok(socket)
-}
-
-/// What an error without a number is taken for.
-fn libc_einval() -> i32 {
-    rustix::io::Errno::INVAL.raw_os_error()
-}
-
 /// Ids of one thread.
 const IDS_PER_THREAD: u64 = 10_000_000_000;
 /// Generations travel in 24 bits.
 const GENERATION_MASK: u32 = 0xFF_FFFF;
-
-#[cfg(test)]
-mod tests {
-    use super::dial_here;
-
-    #[test]
-    fn a_kernel_that_cannot_connect_in_the_ring_is_helped_from_the_same_source() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let target = listener.local_addr().unwrap();
-        let _socket = dial_here(target, Some("127.5.5.5:0".parse().unwrap())).unwrap();
-        let (_, from) = listener.accept().unwrap();
-        assert_eq!(from.ip().to_string(), "127.5.5.5");
-    }
-}

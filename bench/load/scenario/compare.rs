@@ -10,10 +10,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::options::{CompareArgs, Options};
+use super::super::plan::Work;
 use super::super::run::Run;
 use super::super::sample::Sample;
 use super::super::units::{Count, Span};
-use super::super::worker::Work;
 use super::{defaults_of_calls, told};
 use crate::facts::{Facts, date};
 use crate::numbers::Spread;

@@ -10,11 +10,12 @@ use serde_json::json;
 
 use super::super::blocking::Blocking;
 use super::super::kind::{Kind, Mix};
+use super::super::measured::{Measured, latency};
 use super::super::options::{FanoutArgs, Options, SlowArgs};
 use super::super::outcome::{Judge, limits_of_generator};
+use super::super::plan::Work;
 use super::super::record::{Step, quantile_ms};
-use super::super::run::{Measured, Run, latency};
-use super::super::worker::Work;
+use super::super::run::Run;
 use super::plain::publisher;
 use super::{defaults, told};
 use crate::numbers::Spread;

@@ -6,12 +6,13 @@ use serde_json::json;
 
 use super::super::blocking::Blocking;
 use super::super::kind::Kind;
+use super::super::measured::{Measured, latency};
 use super::super::options::{HoldArgs, Options, RampArgs, RateArgs, SaturateArgs};
 use super::super::outcome::{Judge, limits_of_generator};
-use super::super::run::{Measured, Run, latency};
+use super::super::plan::Work;
+use super::super::run::Run;
 use super::super::say::{CallShape, LEGACY, Say};
 use super::super::units::Span;
-use super::super::worker::Work;
 use super::{MIXED, defaults, defaults_of_calls, told};
 
 /// `ramp`: how fast connections arrive.

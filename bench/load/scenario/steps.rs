@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::super::measured::latency;
 use super::super::options::{ChurnArgs, LadderArgs, Options};
 use super::super::outcome::{Judge, limits_of_generator};
+use super::super::plan::Work;
 use super::super::record::{Step, quantile_ms};
-use super::super::run::{Run, latency};
-use super::super::worker::Work;
+use super::super::run::Run;
 use super::{MIXED, defaults, defaults_of_calls, told};
 
 /// Calls per second at each step of a ladder, and no more than this part of the connections.

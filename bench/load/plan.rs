@@ -1,0 +1,85 @@
+//! What the threads of a load know, what they are told, and what they tell.
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use super::kind::Mix;
+use super::pulse::{Clock, Window};
+use super::say::Say;
+use super::target::{Sources, Target};
+
+/// What all threads of a load know.
+#[derive(Debug)]
+pub struct Plan {
+    /// The time.
+    pub clock: Clock,
+    /// Whom to talk to.
+    pub target: Target,
+    /// Where from.
+    pub sources: Sources,
+    /// What to say.
+    pub say: Say,
+    /// Who says it.
+    pub mix: Mix,
+    /// Whether clients call once when they arrive.
+    pub greets: bool,
+    /// Cores to run on, in turns; empty leaves it to the kernel.
+    pub cores: Vec<usize>,
+    /// Rings of each thread.
+    pub rings: u16,
+    /// Descriptors of each ring.
+    pub ring_capacity: u32,
+    /// Connections ever begun, for source addresses.
+    pub dials: AtomicU32,
+    /// When the last update was published.
+    pub published_us: AtomicU64,
+}
+
+/// What a worker is told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Command {
+    /// So many clients shall be there; no more than so many new connections a second.
+    Open { clients: u32, per_s: Option<f64> },
+    /// What callers shall do from now on.
+    Work(Work),
+    /// So many listeners stop reading.
+    Deafen(u32),
+    /// They read again.
+    Hear,
+    /// Everyone leaves.
+    Close,
+    /// Tell a [`Census`].
+    Count,
+}
+
+/// What callers do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Work {
+    /// Nothing.
+    Rest,
+    /// Each calls, waits for the answer, calls again.
+    Closed,
+    /// Calls at a fixed rate, from this time on, over whichever connection has waited longest.
+    Rate { from_us: u64, per_s: f64 },
+    /// Each connects, calls once, leaves, comes back.
+    Churn,
+}
+
+/// What a worker tells.
+#[derive(Debug)]
+pub enum Report {
+    /// A window is over.
+    Window(u64, Box<Window>),
+    /// Something went wrong; only the first few are told.
+    Fault(String),
+    /// As asked.
+    Census(Census),
+}
+
+/// The clients that are there, looked at one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Census {
+    /// Ready and connected, by kind.
+    pub ready: [u64; 6],
+    /// The longest time since one of them was used or heard from, microseconds.
+    pub unused_us_max: u64,
+}
