@@ -281,6 +281,8 @@ impl Run {
         self.tick_until(1.0, |run| next * WINDOW_US <= run.us())?;
         let (sample, totals) = (self.sample(), self.crew.totals());
         self.tick_until(5.0, |run| next <= run.next_window)?;
+        // What it came to is told below the progress line, not behind it.
+        self.show.finish();
         let cpu_ns = self.crew.cpu_ns();
         let Some(was) = self.measuring.take() else { return Err("nothing was measured".into()) };
         let seconds = sample.elapsed_s - was.sample.elapsed_s;
