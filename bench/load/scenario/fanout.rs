@@ -53,7 +53,6 @@ pub(super) fn fanout_with(options: &Options, rounds: u32) -> Result<bool, String
     let opened = run.open(run.connections)?;
     let listeners = listeners(&mut run)?;
     let mut publisher = publisher(&run)?;
-    run.pass(REST)?;
     if let Some(rate) = options.rate {
         run.call_at(rate.0 as f64);
     }
@@ -101,6 +100,7 @@ fn publish_once(
     publisher: &mut Blocking,
     listeners: u64,
 ) -> Result<(Round, Measured), String> {
+    run.pass(REST)?;
     run.begin()?;
     let before = run.crew.totals();
     let published_us = run.us();
@@ -122,7 +122,6 @@ fn publish_once(
         last_ms: (0 < received).then_some(last_us as f64 / 1e3),
         answered_ms,
     };
-    run.pass(REST)?;
     Ok((round, measured))
 }
 
