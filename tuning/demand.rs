@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 /// Memory of ours for one idle connection, bytes: its record, its slot, its timer.
-/// Source: the goal of the hold scenario in bench/ (≤ 1 KiB for HTTP and TCP); measured 170 B for a bare one.
+/// Source: measured 166 (HTTP) to 582 (session with its stream), 301 mixed (bench/results, 2026-11-21); the rest is
+/// room for what is not idle.
 pub const USER_BYTES_PER_CONNECTION: u64 = 1024;
 /// Memory of the kernel for one idle connection, bytes: socket, file, inode, direct descriptor.
-/// Source: measured 4.6 KB on Linux 6.18, x86-64 (ARCHITECTURE.md, "Capacity is per ring").
+/// Source: measured 4.6–4.8 KB on Linux 6.18, x86-64 (bench/results, 2026-11-21: 9.6 KB for both ends).
 pub const KERNEL_BYTES_PER_CONNECTION: u64 = 4_600;
 /// Memory of one shard without connections, bytes: 2 MiB receive buffers, ring, timer wheel, counters.
 pub const RING_BYTES: u64 = 4 << 20;

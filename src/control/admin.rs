@@ -217,10 +217,8 @@ impl Admin {
         }
     }
 
-    /// Waits for the shards on glommio's blocking thread, so that the executor goes on meanwhile.
     async fn snapshots(&self) -> Vec<ShardSnapshot> {
-        let collect = self.collect.clone();
-        let mut shards = glommio::executor().spawn_blocking(move || collect()).await;
+        let mut shards = super::snapshots(&self.collect).await;
         shards.sort_unstable_by_key(|shard| shard.shard);
         shards
     }

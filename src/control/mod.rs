@@ -21,9 +21,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, TryRecvError};
 use erlmcp_protocol::http::Access;
 use erlmcp_shards::stats::ShardSnapshot;
 use glommio::{LocalExecutorBuilder, Placement};
@@ -131,6 +131,30 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// How often the executor looks whether the shards have answered.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// The shards' answers, waited for on a thread of its own, so that the executor goes on meanwhile. Not on glommio's
+/// blocking thread: that one panics when the executor ends before it has answered.
+async fn snapshots(collect: &Collect) -> Vec<ShardSnapshot> {
+    let (done, answer) = crossbeam_channel::bounded(1);
+    let collect = collect.clone();
+    let thread = std::thread::Builder::new().name("collect".to_owned()).spawn(move || {
+        // Nobody waits any more: the control plane has ended.
+        let _ = done.send(collect());
+    });
+    if let Err(err) = thread {
+        log::warn!("cannot ask the shards: {err}");
+    }
+    loop {
+        match answer.try_recv() {
+            Ok(shards) => return shards,
+            Err(TryRecvError::Disconnected) => return Vec::new(),
+            Err(TryRecvError::Empty) => glommio::timer::sleep(LOOK).await,
+        }
     }
 }
 

@@ -27,8 +27,7 @@ pub async fn beat(
     });
     let mut told = String::new();
     loop {
-        let collect = collect.clone();
-        let answers = glommio::executor().spawn_blocking(move || collect()).await;
+        let answers = super::snapshots(&collect).await;
         let is_draining = draining.as_ref().load(Ordering::Relaxed);
         if patience.is_some() && is_alive(&answers, shards, is_draining) {
             notify::watchdog();
