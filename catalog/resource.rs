@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use erlmcp_protocol::mcp::{ResourceBody, RpcError, Version, codes};
-use serde_json::{Value, json};
+use erlmcp_protocol::mcp::{ResourceBody, RpcError, Version, errors};
+use serde_json::Value;
 
 use crate::arguments::Arguments;
 use crate::call::{Call, Outcome, Step};
@@ -423,6 +423,5 @@ impl Found {
 
 /// The error for a URI that nothing serves, as each era has it (digest a.4).
 pub fn resource_not_found(uri: &str, version: Version) -> RpcError {
-    let code = if version.is_modern() { codes::INVALID_PARAMS } else { codes::RESOURCE_NOT_FOUND };
-    RpcError::new(code, "Resource not found").with_data(json!({ "uri": uri }))
+    errors::resource_not_found(version, uri)
 }

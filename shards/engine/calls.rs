@@ -274,7 +274,7 @@ impl Engine {
     pub(super) fn handle_call_event<N: Net>(&mut self, net: &mut N, key: Key, event: CallEvent) {
         match event {
             // A change is a change even if nobody waits for the call any more.
-            CallEvent::Publish(change) => self.announce(net, vec![change], None),
+            CallEvent::Publish(change) => self.announce(net, vec![change]),
             CallEvent::Progress { progress, total, message } => {
                 self.emit_progress(net, key, progress, total, message.as_deref());
             }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use erlmcp_catalog::{Change, Snapshot};
+use erlmcp_catalog::Change;
 use erlmcp_protocol::jsonrpc;
 use erlmcp_protocol::mcp::write_json_str;
 
@@ -75,13 +75,8 @@ impl Notice {
 
 impl Engine {
     /// Tells every shard of changes that happened here.
-    pub(super) fn announce<N: Net>(
-        &mut self,
-        net: &mut N,
-        changes: Vec<Change>,
-        snapshot: Option<Arc<Snapshot>>,
-    ) {
-        let announcement = Announcement { snapshot, changes: changes.into() };
+    pub(super) fn announce<N: Net>(&mut self, net: &mut N, changes: Vec<Change>) {
+        let announcement = Announcement { snapshot: None, changes: changes.into() };
         for shard in (0..self.seat.shards).filter(|shard| *shard != self.seat.shard) {
             let mail = Mail::Engine(EngineMail::Announce(announcement.clone()));
             net.mail_surely(shard, mail);

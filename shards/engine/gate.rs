@@ -1,7 +1,9 @@
 //! HTTP: who may call which path with which method, and the status gates before a message is looked at
 //! (digest b.8, b.9, b.11, b.12). All statuses are decided before the first byte.
 
-use erlmcp_protocol::http::{Field, Head, Method as HttpMethod, is_json};
+use erlmcp_protocol::http::{
+    CORS_ALLOW_HEADERS, CORS_ALLOW_METHODS, Field, Head, Method as HttpMethod, is_json,
+};
 use erlmcp_protocol::jsonrpc::{self, Message};
 use erlmcp_protocol::mcp::{self, Era, HeaderField, Params, Refusal, RpcError, errors};
 use erlmcp_protocol::ws;
@@ -12,10 +14,6 @@ use super::out::{self, Answer, Place};
 use super::task_methods::looks_after_tasks;
 use crate::net::{Exchange, Headers, Net};
 
-/// What browsers may send (digest b.12); `Mcp-Param-*` names are added from the request.
-const CORS_HEADERS: &str = "Content-Type, Accept, Authorization, MCP-Protocol-Version, Mcp-Method, \
-                            Mcp-Name, Mcp-Session-Id, Last-Event-ID";
-const CORS_METHODS: &str = "POST, GET, DELETE, OPTIONS";
 /// Seconds a browser may keep a preflight's answer.
 const CORS_MAX_AGE: &str = "600";
 /// Bytes of requested headers a preflight may name.
@@ -235,7 +233,7 @@ pub(super) fn header_field(field: Field<'_>) -> HeaderField<'_> {
 /// Digest b.12: answered before anything else is asked. `Mcp-Param-*` fields are named back, as a browser
 /// must have them confirmed one by one.
 fn preflight<N: Net>(net: &mut N, to: Exchange, head: &Head<'_>) {
-    let mut allowed = String::from(CORS_HEADERS);
+    let mut allowed = String::from(CORS_ALLOW_HEADERS);
     let requested = head.field("access-control-request-headers");
     for name in requested.as_str().unwrap_or_default().split(',').map(str::trim) {
         let is_param = name.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("mcp-param-"));
@@ -247,7 +245,7 @@ fn preflight<N: Net>(net: &mut N, to: Exchange, head: &Head<'_>) {
         }
     }
     let extra = [
-        ("Access-Control-Allow-Methods", CORS_METHODS),
+        ("Access-Control-Allow-Methods", CORS_ALLOW_METHODS),
         ("Access-Control-Allow-Headers", allowed.as_str()),
         ("Access-Control-Max-Age", CORS_MAX_AGE),
     ];
