@@ -133,10 +133,10 @@ fn start(core: usize) -> Result<Fleet, String> {
         limits: Limits::default(),
         access: Arc::new(Access::new(&[], &[])?),
         keys: Arc::new(Keyring::new(&secret)),
-        node: 0,
         epoch: 1,
     });
     let fleet = FleetConfig {
+        node: 0,
         shards: vec![ShardPlace { core: Some(core) }],
         http: Some(([127, 0, 0, 1], 0).into()),
         tcp: None,
@@ -147,7 +147,7 @@ fn start(core: usize) -> Result<Fleet, String> {
     let make = move |seat: fleet::ShardSeat| {
         // Made on the shard's own thread.
         count_this_thread(true);
-        let place = Seat { shard: seat.index, shards: seat.count };
+        let place = Seat { at: seat.at, shards: seat.count };
         // Nothing here answers later, so nobody need be woken.
         Engine::new(place, engine.clone(), catalog.clone(), runner.clone(), Arc::new(|| {}))
     };

@@ -68,11 +68,10 @@ impl World {
             limits: Limits::default(),
             access: Arc::new(Access::new(&[], &[])?),
             keys: Arc::new(Keyring::new(&[7; 32])),
-            node: 0,
             epoch: 1,
         };
         let engine = Engine::new(
-            Seat { shard: 0, shards: 1 },
+            Seat { at: erlmcp_cluster::Spot { node: 0, shard: 0 }, shards: 1 },
             Arc::new(engine),
             catalog,
             Arc::new(runner),

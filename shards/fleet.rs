@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use erlmcp_cluster::Spot;
+
 use crate::config::Limits;
 use crate::io::bells::Bells;
 use crate::io::listen::{self, Claim, ListenOptions};
@@ -49,6 +51,8 @@ pub struct ShardPlace {
 pub struct FleetConfig {
     /// One per shard.
     pub shards: Vec<ShardPlace>,
+    /// This node's number in its cluster; 0 when it is in none.
+    pub node: u16,
     /// HTTP and WebSocket; port 0 lets the kernel choose.
     pub http: Option<SocketAddr>,
     /// Newline-delimited TCP; port 0 as above.
@@ -63,8 +67,8 @@ pub struct FleetConfig {
 
 /// What a shard's service gets to know when it is made, on the shard's thread.
 pub struct ShardSeat {
-    /// Which shard.
-    pub index: u16,
+    /// Which shard of which node.
+    pub at: Spot,
     /// How many there are.
     pub count: u16,
     /// Post to every shard, for threads that are not shards.
@@ -221,7 +225,11 @@ pub fn start<S: Service + 'static>(
             listeners,
             bells: bells.clone(),
             mail,
-            seat: ShardSeat { index, count, posts: posts.clone() },
+            seat: ShardSeat {
+                at: Spot { node: config.node, shard: index },
+                count,
+                posts: posts.clone(),
+            },
         });
     }
 

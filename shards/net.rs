@@ -3,6 +3,9 @@
 //! The engine decides *what* is said; the connection layer decides *when bytes move*. Nothing here touches
 //! the ring: writes go to a connection's queue and are sent in the shard's transmit phase.
 
+use erlmcp_cluster::Spot;
+use erlmcp_cluster::letter::Letter;
+
 use crate::io::{ConnId, Millis};
 use crate::message::Mail;
 
@@ -69,6 +72,17 @@ pub enum TimerKey {
     Sweep,
 }
 
+/// What happened to the links between this shard's node and another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// This shard's own link to the node stands: say again what the other side must know.
+    Up,
+    /// A link of this shard was short of room, and has room again.
+    Drained,
+    /// A link between the nodes broke, in either direction: letters under way may be lost, answers among them.
+    Lost,
+}
+
 /// The connections, as the engine sees them.
 pub trait Net {
     /// Monotonic time of this turn.
@@ -102,6 +116,9 @@ pub trait Net {
     /// Sends mail that must arrive: when the inbox is full it waits, in order, and [`Net::mail`] to that shard
     /// is refused until it has left.
     fn mail_surely(&mut self, shard: u16, mail: Mail);
+    /// Sends a letter to a shard of another node, over this shard's link. `false` when there is no link, or not
+    /// enough room for what it is ([`erlmcp_cluster::letter::Urgency`]); counted.
+    fn post(&mut self, to: Spot, letter: &Letter<'_>) -> bool;
     /// Calls [`crate::engine::Engine::handle_timer`] at or soon after `at`. Not cancellable: check when it fires.
     fn timer(&mut self, at: Millis, key: TimerKey);
     /// This shard's counters.

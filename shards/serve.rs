@@ -21,8 +21,8 @@ pub fn serve(
     let handle = catalog.clone();
     let pacer = runner.clone();
     let fleet = start(fleet, move |seat| {
-        let own = seat.posts[usize::from(seat.index)].clone();
-        let place = Seat { shard: seat.index, shards: seat.count };
+        let own = seat.posts[usize::from(seat.at.shard)].clone();
+        let place = Seat { at: seat.at, shards: seat.count };
         seated(place, own, config.clone(), handle.clone(), runner.clone())
     })?;
     let posts = fleet.posts().clone();

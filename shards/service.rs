@@ -1,11 +1,16 @@
 //! The seam between the connection layer and what is served over it. The MCP engine implements it; the
 //! loop's own tests use a small echo service.
 
+use std::sync::Arc;
+
+use erlmcp_cluster::Spot;
+use erlmcp_cluster::letter::Letter;
+use erlmcp_cluster::view::View;
 use erlmcp_protocol::http::Head;
 
 use crate::engine::EngineMail;
 use crate::io::ConnId;
-use crate::net::{Exchange, Net, PipeKind, TimerKey};
+use crate::net::{Exchange, LinkEvent, Net, PipeKind, TimerKey};
 
 /// What a shard serves. Called from the shard's thread only; must not block.
 pub trait Service {
@@ -25,6 +30,12 @@ pub trait Service {
     fn handle_pipe_closed<N: Net>(&mut self, net: &mut N, conn: ConnId);
     /// Mail for the service.
     fn handle_mail<N: Net>(&mut self, net: &mut N, mail: EngineMail);
+    /// A letter from a shard of another node.
+    fn handle_letter<N: Net>(&mut self, _net: &mut N, _from: Spot, _letter: Letter<'_>) {}
+    /// Something happened to the links to another node.
+    fn handle_link<N: Net>(&mut self, _net: &mut N, _node: u16, _event: LinkEvent) {}
+    /// The cluster has changed.
+    fn handle_view<N: Net>(&mut self, _net: &mut N, _view: &Arc<View>) {}
     /// A timer asked for with [`Net::timer`].
     fn handle_timer<N: Net>(&mut self, net: &mut N, key: TimerKey);
     /// End streams, refuse new work.

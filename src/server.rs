@@ -292,10 +292,10 @@ fn start_shards(
         limits: config.limits.clone(),
         access,
         keys: Arc::new(Keyring::new(&secret)),
-        node: 0,
         epoch: getrandom::u32().map_err(BootError::Random)?,
     };
     let fleet = FleetConfig {
+        node: 0,
         shards,
         http: config.server.listen.address(),
         tcp: config.server.tcp.address(),

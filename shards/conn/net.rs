@@ -1,5 +1,7 @@
 //! The connections as the service sees them.
 
+use erlmcp_cluster::Spot;
+use erlmcp_cluster::letter::Letter;
 use erlmcp_protocol::http::write_upgrade;
 use erlmcp_protocol::ws::{close, write_text};
 
@@ -104,6 +106,11 @@ impl Net for Conns {
             let reason = if self.unsent.push(shard, mail) { "mail_delayed" } else { "mail_lost" };
             self.counters.error(reason);
         }
+    }
+
+    fn post(&mut self, _to: Spot, _letter: &Letter<'_>) -> bool {
+        self.counters.error("letter_without_link");
+        false
     }
 
     fn timer(&mut self, at: Millis, key: TimerKey) {

@@ -118,7 +118,7 @@ impl Engine {
         match place {
             Some((place, takes)) => {
                 self.waiters.remove(&place);
-                let me = self.seat.shard;
+                let me = self.me();
                 if body.is_empty() || takes.json {
                     let status = if body.is_empty() { 202 } else { 200 };
                     out::respond(

@@ -361,7 +361,7 @@ impl Engine {
         match record.out {
             // The exchange must end somehow: an empty stream says nothing, which is what is wanted.
             CallOut::Request { place: Some(place), stream } => {
-                let me = self.seat.shard;
+                let me = self.me();
                 match stream {
                     Some(number) => self.finish_stream(net, record.session, number),
                     None => out::open(net, me, place, b""),

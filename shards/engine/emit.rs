@@ -18,7 +18,7 @@ use crate::net::Net;
 impl Engine {
     /// Begins the SSE response of a call, if that is how it can speak; `false` when it cannot.
     pub(super) fn open_call_stream<N: Net>(&mut self, net: &mut N, key: Key) -> bool {
-        let me = self.seat.shard;
+        let me = self.me();
         let now = net.now();
         let Some(record) = self.calls.get_mut(key) else { return false };
         if !record.takes.sse {
@@ -60,7 +60,7 @@ impl Engine {
         net.counters().messages_out += 1;
         match out {
             CallOut::Modern { place, .. } => {
-                out::write(net, self.seat.shard, place, &out::event(message, None));
+                out::write(net, self.me(), place, &out::event(message, None));
             }
             CallOut::Request { stream: Some(number), .. } => {
                 self.push_event(net, session, number, message);
@@ -89,7 +89,7 @@ impl Engine {
         let pushed = session.streams().push(number, &data, now, &self.bounds);
         if let Some((seq, Some(place))) = pushed {
             let event = out::event(message, Some(&event_id(number, seq)));
-            out::write(net, self.seat.shard, place, &event);
+            out::write(net, self.me(), place, &event);
         }
     }
 
@@ -170,7 +170,7 @@ impl Engine {
         }
         let mut first = Vec::with_capacity(32);
         sse::write_priming(&mut first, &event_id(number, 0));
-        out::write(net, self.seat.shard, place, &first);
+        out::write(net, self.me(), place, &first);
     }
 
     /// 2025-11-25 polling (digest b.10): prime the client, say when to come back, end the stream.
@@ -193,7 +193,7 @@ impl Engine {
             self.waiters.remove(&place);
             let mut last = Vec::with_capacity(48);
             sse::write_retry(&mut last, retry_ms);
-            out::end(net, self.seat.shard, place, &last);
+            out::end(net, self.me(), place, &last);
         }
     }
 }

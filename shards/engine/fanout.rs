@@ -77,7 +77,7 @@ impl Engine {
     /// Tells every shard of changes that happened here.
     pub(super) fn announce<N: Net>(&mut self, net: &mut N, changes: Vec<Change>) {
         let announcement = Announcement { snapshot: None, changes: changes.into() };
-        for shard in (0..self.seat.shards).filter(|shard| *shard != self.seat.shard) {
+        for shard in (0..self.seat.shards).filter(|shard| *shard != self.me().shard) {
             let mail = Mail::Engine(EngineMail::Announce(announcement.clone()));
             net.mail_surely(shard, mail);
         }
@@ -176,7 +176,7 @@ impl Engine {
         net.counters().messages_out += 1;
         match out {
             ListenOut::Http(place) => {
-                out::write(net, self.seat.shard, place, &out::event(text, None));
+                out::write(net, self.me(), place, &out::event(text, None));
             }
             ListenOut::Pipe(conn) => out::pipe(net, conn, text),
         }

@@ -142,7 +142,7 @@ impl Engine {
         let error = RpcError::new(mcp::codes::INTERNAL_ERROR, DRAINING);
         jsonrpc::write_error(&mut text, None, &error);
         let answer = Answer { status: 503, body: &text, retry_after, ..Answer::default() };
-        out::respond(net, self.seat.shard, place, answer);
+        out::respond(net, self.me(), place, answer);
         self.put_scratch(text);
     }
 
@@ -175,7 +175,7 @@ impl Engine {
         let mut text = self.take_scratch();
         jsonrpc::write_error(&mut text, id, error);
         let answer = Answer { status: *status, body: &text, ..Answer::default() };
-        out::respond(net, self.seat.shard, place, answer);
+        out::respond(net, self.me(), place, answer);
         self.put_scratch(text);
     }
 

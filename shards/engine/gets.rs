@@ -32,7 +32,7 @@ impl Engine {
                     // A client that comes back has left, even if we have not heard of it yet.
                     if let Some(old) = replaced {
                         self.waiters.remove(&old);
-                        out::end(net, self.seat.shard, old, b"");
+                        out::end(net, self.me(), old, b"");
                     }
                     return self.replay(net, key, place, number, &events, finished);
                 }
@@ -56,7 +56,7 @@ impl Engine {
         self.waiters.insert(place, Waiter::Stream(key));
         let mut first = b": open\n\n".to_vec();
         write_events(&mut first, STANDALONE, &missed);
-        out::open(net, self.seat.shard, place, &first);
+        out::open(net, self.me(), place, &first);
     }
 
     pub(super) fn replay<N: Net>(
@@ -68,7 +68,7 @@ impl Engine {
         events: &[(u32, std::rc::Rc<[u8]>)],
         finished: bool,
     ) {
-        let me = self.seat.shard;
+        let me = self.me();
         if finished && events.is_empty() {
             // 204 tells an EventSource to stop; a 200 that ends at once would bring it back for ever.
             return out::respond(net, me, place, Answer { status: 204, ..Answer::default() });
@@ -112,7 +112,7 @@ impl Engine {
         match channel {
             Channel::Streamable => self.push_event(net, key, STANDALONE, message),
             Channel::Sse(place) => {
-                out::write(net, self.seat.shard, place, &out::legacy_event(message));
+                out::write(net, self.me(), place, &out::legacy_event(message));
             }
             Channel::Pipe(conn) => out::pipe(net, conn, message),
         }

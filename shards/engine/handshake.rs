@@ -45,7 +45,7 @@ impl Engine {
             net.respond(place.exchange, 200, headers, &text);
         } else {
             net.stream_open(place.exchange, headers, b"");
-            out::end(net, self.seat.shard, place, &out::event(&text, None));
+            out::end(net, self.me(), place, &out::event(&text, None));
         }
         self.put_scratch(text);
     }
@@ -133,8 +133,8 @@ impl Engine {
         };
         let random = self.sessions.get(key).map(|session| session.random).unwrap_or_default();
         let token = SessionToken {
-            node: self.config.node,
-            shard: self.seat.shard,
+            node: self.me().node,
+            shard: self.me().shard,
             slot: key.slot,
             generation: key.generation,
             epoch: self.config.epoch,
@@ -192,7 +192,7 @@ impl Engine {
         }
         for place in places {
             self.waiters.remove(&place);
-            out::end(net, self.seat.shard, place, b"");
+            out::end(net, self.me(), place, b"");
         }
     }
 
@@ -221,7 +221,7 @@ impl Engine {
                 sse::write_retry(&mut last, RETRY_MS);
                 for place in gets {
                     self.waiters.remove(&place);
-                    out::end(net, self.seat.shard, place, &last);
+                    out::end(net, self.me(), place, &last);
                 }
             }
             Channel::Sse(_) if session.calls.is_empty() => self.end_session(net, key),
@@ -239,6 +239,6 @@ impl Engine {
             return self.refuse_session(net, place, None);
         };
         self.end_session(net, key);
-        out::respond(net, self.seat.shard, place, Answer { status: 204, ..Answer::default() });
+        out::respond(net, self.me(), place, Answer { status: 204, ..Answer::default() });
     }
 }

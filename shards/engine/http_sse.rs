@@ -29,7 +29,7 @@ impl Engine {
         let mut first = Vec::with_capacity(128);
         let endpoint = format!("/messages?sessionId={}", &*token);
         sse::write_event(&mut first, Some("endpoint"), None, endpoint.as_bytes());
-        out::open(net, self.seat.shard, place, &first);
+        out::open(net, self.me(), place, &first);
     }
 
     pub(super) fn post_message<N: Net>(
@@ -59,7 +59,7 @@ impl Engine {
         let Some(token) = self.open_token(&text) else {
             return self.refuse_session(net, place, None);
         };
-        if token.shard == self.seat.shard {
+        if token.shard == self.me().shard {
             self.session_posted(net, place, &token, body);
         } else {
             let what = Forwarded::Message { body: body.into() };
@@ -89,7 +89,7 @@ impl Engine {
         let now = net.now();
         self.sessions.touch(key, now);
         let accepted = Answer { status: 202, ..Answer::default() };
-        out::respond(net, self.seat.shard, place, accepted);
+        out::respond(net, self.me(), place, accepted);
         match &message {
             Message::Request { id, method, .. } => {
                 let out = CallOut::Session;

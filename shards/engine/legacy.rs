@@ -4,6 +4,7 @@
 //! A session id is a sealed token that names its owner. Whoever gets a request looks at the token: mine, serve;
 //! another shard's, forward the body with the exchange as return address; not ours at all, 404.
 
+use erlmcp_cluster::Spot;
 use erlmcp_protocol::http::Head;
 use erlmcp_protocol::jsonrpc::{self, Message};
 use erlmcp_protocol::mcp::{
@@ -103,7 +104,7 @@ impl Engine {
             _ => None,
         };
         let Some(token) = self.session_token(net, place, head, id) else { return };
-        if token.shard == self.seat.shard {
+        if token.shard == self.me().shard {
             self.session_message(net, place, takes, &token, message, &params);
         } else {
             let what = Forwarded::Post { takes, body: body.into() };
@@ -126,7 +127,7 @@ impl Engine {
         }
         let Some(token) = self.session_token(net, place, head, None) else { return };
         let last_event_id = head.last_event_id.as_str();
-        if token.shard == self.seat.shard {
+        if token.shard == self.me().shard {
             self.session_get(net, place, &token, last_event_id);
         } else {
             let what = Forwarded::Get { last_event_id: last_event_id.map(Into::into) };
@@ -140,7 +141,7 @@ impl Engine {
         }
         let place = self.here(to);
         let Some(token) = self.session_token(net, place, head, None) else { return };
-        if token.shard == self.seat.shard {
+        if token.shard == self.me().shard {
             self.session_delete(net, place, &token);
         } else {
             self.forward(net, Forward { place, token, what: Forwarded::Delete });
@@ -185,7 +186,7 @@ impl Engine {
 
     pub(super) fn open_token(&self, text: &str) -> Option<SessionToken> {
         let token = self.config.keys.open_session(text)?;
-        let ours = token.node == self.config.node
+        let ours = token.node == self.me().node
             && token.epoch == self.config.epoch
             && token.shard < self.seat.shards;
         ours.then_some(token)
@@ -194,8 +195,9 @@ impl Engine {
     pub(super) fn forward<N: Net>(&mut self, net: &mut N, forward: Forward) {
         let Forward { place, token, .. } = &forward;
         let (place, shard) = (*place, token.shard);
+        let away = Spot { shard, ..self.me() };
         net.counters().forwards_out += 1;
-        self.waiters.insert(place, Waiter::Away(shard));
+        self.waiters.insert(place, Waiter::Away(away));
         if !net.mail(shard, Mail::Engine(EngineMail::Forward(Box::new(forward)))) {
             self.waiters.remove(&place);
             net.counters().error("forward_refused");
@@ -266,7 +268,7 @@ impl Engine {
             Message::Notification { .. } | Message::Response { .. } => {
                 self.session_say(net, key, message, params);
                 let accepted = Answer { status: 202, ..Answer::default() };
-                out::respond(net, self.seat.shard, place, accepted);
+                out::respond(net, self.me(), place, accepted);
             }
         }
     }

@@ -36,6 +36,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use erlmcp_catalog::{Context, Handle, Runner, Snapshot};
+use erlmcp_cluster::Spot;
+use erlmcp_cluster::letter::Letter;
+use erlmcp_cluster::view::View;
 use erlmcp_protocol::http::{Access, Head};
 use erlmcp_protocol::seal::{Keyring, SessionToken};
 
@@ -48,7 +51,7 @@ use streams::ReplayBounds;
 use crate::config::Limits;
 use crate::io::{ConnId, Millis};
 use crate::message::Announcement;
-use crate::net::{Exchange, Net, PipeKind, TimerKey};
+use crate::net::{Exchange, LinkEvent, Net, PipeKind, TimerKey};
 use crate::service::Service;
 
 /// What engines say to each other.
@@ -100,8 +103,6 @@ pub struct EngineConfig {
     pub access: Arc<Access>,
     /// Seals session ids, states and cursors.
     pub keys: Arc<Keyring>,
-    /// This node's number.
-    pub node: u16,
     /// Differs at every boot: ids of an earlier life are unknown, not confused.
     pub epoch: u32,
 }
@@ -109,9 +110,9 @@ pub struct EngineConfig {
 /// Which shard an engine is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seat {
-    /// Its number.
-    pub shard: u16,
-    /// How many there are.
+    /// Its node and number.
+    pub at: Spot,
+    /// How many there are on this node.
     pub shards: u16,
 }
 
@@ -125,8 +126,8 @@ enum Waiter {
     /// The stream that *is* this HTTP+SSE session.
     Sse(Key),
     Batch(Key),
-    /// Another shard serves it.
-    Away(u16),
+    /// Another shard serves it, here or on another node.
+    Away(Spot),
 }
 
 /// The engine.
@@ -134,6 +135,8 @@ pub struct Engine {
     seat: Seat,
     config: Arc<EngineConfig>,
     bounds: ReplayBounds,
+    /// Who is in the cluster.
+    view: Arc<View>,
     /// What is served, as this shard's own copy.
     snapshot: Arc<Snapshot>,
     /// Whose copy it is.
@@ -172,6 +175,7 @@ impl Engine {
             bytes_max: limits.replay_bytes_max,
             ttl_ms: limits.replay_ttl_ms,
         };
+        let view = Arc::new(View::alone(seat.at.node, config.epoch, seat.shards));
         let answers = Arc::new(Answers::new(wake));
         let source = catalog.snapshot();
         let snapshot = source.for_shard();
@@ -180,6 +184,7 @@ impl Engine {
             seat,
             config,
             bounds,
+            view,
             snapshot,
             source,
             context,
@@ -197,9 +202,14 @@ impl Engine {
         }
     }
 
+    /// This shard.
+    fn me(&self) -> Spot {
+        self.seat.at
+    }
+
     /// An exchange of this shard.
     fn here(&self, exchange: Exchange) -> Place {
-        Place { shard: self.seat.shard, exchange }
+        Place { at: self.me(), exchange }
     }
 
     /// Takes the scratch buffer, empty.
@@ -226,9 +236,9 @@ impl Engine {
             Some(Waiter::Batch(key)) => {
                 self.batches.remove(key);
             }
-            Some(Waiter::Away(shard)) => {
+            Some(Waiter::Away(spot)) => {
                 let mail = crate::message::Mail::Engine(EngineMail::Gone(place));
-                net.mail_surely(shard, mail);
+                net.mail_surely(spot.shard, mail);
             }
         }
     }
@@ -282,6 +292,16 @@ impl Service for Engine {
             EngineMail::Answers => {}
         }
         self.drain_answers(net);
+    }
+
+    fn handle_letter<N: Net>(&mut self, net: &mut N, _from: Spot, _letter: Letter<'_>) {
+        net.counters().error("letter_unexpected");
+    }
+
+    fn handle_link<N: Net>(&mut self, _net: &mut N, _node: u16, _event: LinkEvent) {}
+
+    fn handle_view<N: Net>(&mut self, _net: &mut N, view: &Arc<View>) {
+        self.view = view.clone();
     }
 
     fn handle_timer<N: Net>(&mut self, net: &mut N, key: TimerKey) {

@@ -38,7 +38,7 @@ impl Engine {
             // Digest b.8: accepted and dropped. Acting on a posted `notifications/cancelled` would let one
             // caller cancel another's call by guessing an id (c.9).
             let accepted = Answer { status: 202, ..Answer::default() };
-            return out::respond(net, self.seat.shard, place, accepted);
+            return out::respond(net, self.me(), place, accepted);
         };
         let headers = ModernHeaders {
             protocol_version: header_field(head.mcp_protocol_version),
@@ -159,7 +159,7 @@ impl Engine {
         match out {
             ListenOut::Http(place) => {
                 self.waiters.insert(place, Waiter::Listen(key));
-                out::open(net, self.seat.shard, place, &out::event(&acknowledgement, None));
+                out::open(net, self.me(), place, &out::event(&acknowledgement, None));
             }
             ListenOut::Pipe(conn) => {
                 self.pipes.add_listen(conn, key);
@@ -241,7 +241,7 @@ impl Engine {
         match listen.out {
             ListenOut::Http(place) => {
                 self.waiters.remove(&place);
-                out::end(net, self.seat.shard, place, &out::event(&text, None));
+                out::end(net, self.me(), place, &out::event(&text, None));
             }
             ListenOut::Pipe(conn) => {
                 self.pipes.remove_listen(conn, key);

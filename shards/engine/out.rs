@@ -1,5 +1,6 @@
 //! Where answers go: an exchange of this shard, or one of another shard, reached by mail.
 
+use erlmcp_cluster::Spot;
 use erlmcp_protocol::sse;
 
 use super::EngineMail;
@@ -7,11 +8,11 @@ use crate::io::ConnId;
 use crate::message::Mail;
 use crate::net::{Exchange, Headers, Net};
 
-/// An HTTP exchange anywhere in this process.
+/// An HTTP exchange anywhere in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The shard that holds the connection.
-    pub shard: u16,
+    pub at: Spot,
     /// The exchange there.
     pub exchange: Exchange,
 }
@@ -59,9 +60,9 @@ pub struct Answer<'a> {
 }
 
 /// Answers an exchange whole.
-pub fn respond<N: Net>(net: &mut N, me: u16, to: Place, answer: Answer<'_>) {
+pub fn respond<N: Net>(net: &mut N, me: Spot, to: Place, answer: Answer<'_>) {
     let Answer { status, body, allow, retry_after, session_id } = answer;
-    if to.shard == me {
+    if to.at == me {
         let headers = Headers {
             content_type: (!body.is_empty()).then_some(JSON),
             session_id,
@@ -78,8 +79,8 @@ pub fn respond<N: Net>(net: &mut N, me: u16, to: Place, answer: Answer<'_>) {
 }
 
 /// Begins an SSE response. Whoever holds the connection counts the stream, so that it is counted once.
-pub fn open<N: Net>(net: &mut N, me: u16, to: Place, first: &[u8]) {
-    if to.shard == me {
+pub fn open<N: Net>(net: &mut N, me: Spot, to: Place, first: &[u8]) {
+    if to.at == me {
         net.stream_open(to.exchange, Headers::default(), first);
     } else {
         mail(net, to, ReplyOp::Open(first.into()));
@@ -87,8 +88,8 @@ pub fn open<N: Net>(net: &mut N, me: u16, to: Place, first: &[u8]) {
 }
 
 /// Appends SSE text.
-pub fn write<N: Net>(net: &mut N, me: u16, to: Place, events: &[u8]) {
-    if to.shard == me {
+pub fn write<N: Net>(net: &mut N, me: Spot, to: Place, events: &[u8]) {
+    if to.at == me {
         net.stream_write(to.exchange, events);
     } else {
         mail(net, to, ReplyOp::Write(events.into()));
@@ -96,8 +97,8 @@ pub fn write<N: Net>(net: &mut N, me: u16, to: Place, events: &[u8]) {
 }
 
 /// Ends an SSE response.
-pub fn end<N: Net>(net: &mut N, me: u16, to: Place, last: &[u8]) {
-    if to.shard == me {
+pub fn end<N: Net>(net: &mut N, me: Spot, to: Place, last: &[u8]) {
+    if to.at == me {
         net.stream_end(to.exchange, last);
     } else {
         mail(net, to, ReplyOp::End(last.into()));
@@ -124,7 +125,7 @@ pub fn apply<N: Net>(net: &mut N, to: Exchange, op: &ReplyOp) {
 
 fn mail<N: Net>(net: &mut N, to: Place, op: ReplyOp) {
     let mail = Mail::Engine(EngineMail::Reply { exchange: to.exchange, op });
-    net.mail_surely(to.shard, mail);
+    net.mail_surely(to.at.shard, mail);
 }
 
 /// One SSE event around a message.

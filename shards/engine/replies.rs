@@ -138,7 +138,7 @@ impl Engine {
         status: u16,
         message: &[u8],
     ) {
-        let me = self.seat.shard;
+        let me = self.me();
         net.counters().messages_out += 1;
         match caller.out {
             CallOut::Modern { place, open: true } => {
@@ -167,7 +167,7 @@ impl Engine {
             CallOut::Away(place) => {
                 let conn = place.exchange.conn;
                 let reply = EngineMail::PipeReply { conn, message: message.into() };
-                net.mail_surely(place.shard, Mail::Engine(reply));
+                net.mail_surely(place.at.shard, Mail::Engine(reply));
             }
             // Tasks end in `task_step`.
             CallOut::Task(_) => net.counters().error("answer_without_stream"),
@@ -182,7 +182,7 @@ impl Engine {
         message: &[u8],
     ) {
         let now = net.now();
-        let me = self.seat.shard;
+        let me = self.me();
         let Some(session) = session.and_then(|s| self.sessions.get_mut(s)) else { return };
         let data = std::rc::Rc::from(message);
         let pushed = session.streams().push(number, &data, now, &self.bounds);

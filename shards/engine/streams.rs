@@ -315,12 +315,14 @@ mod tests {
     use super::*;
     use crate::io::ConnId;
     use crate::net::Exchange;
+    use erlmcp_cluster::Spot;
 
     const BOUNDS: ReplayBounds = ReplayBounds { events_max: 3, bytes_max: 100, ttl_ms: 1000 };
     const CALL: Key = Key { slot: 0, generation: 0 };
 
     fn place(slot: u32) -> Place {
-        Place { shard: 0, exchange: Exchange { conn: ConnId { slot, generation: 0 }, seq: 0 } }
+        let conn = ConnId { slot, generation: 0 };
+        Place { at: Spot { node: 0, shard: 0 }, exchange: Exchange { conn, seq: 0 } }
     }
 
     fn message(text: &str) -> Rc<[u8]> {

@@ -64,8 +64,8 @@ impl Engine {
         let now_unix_ms = net.unix_ms();
         let id = self.config.keys.seal_task(&TaskToken {
             at: SessionToken {
-                node: self.config.node,
-                shard: self.seat.shard,
+                node: self.me().node,
+                shard: self.me().shard,
                 slot: task.slot,
                 generation: task.generation,
                 epoch: self.config.epoch,

@@ -78,7 +78,7 @@ impl Engine {
             }
         };
         let at = self.open_task(id).ok_or_else(errors::unknown_task)?.at;
-        if at.shard == self.seat.shard {
+        if at.shard == self.me().shard {
             self.task_asked(net, caller, &at, ask)
         } else {
             self.forward_task(net, caller, at, ask)
@@ -89,7 +89,7 @@ impl Engine {
     fn open_task(&self, id: &str) -> Option<TaskToken> {
         let token = self.config.keys.open_task(id)?;
         let SessionToken { node, epoch, shard, .. } = token.at;
-        let ours = node == self.config.node && epoch == self.config.epoch;
+        let ours = node == self.me().node && epoch == self.config.epoch;
         (ours && shard < self.seat.shards).then_some(token)
     }
 
@@ -189,7 +189,7 @@ impl Engine {
     pub(super) fn accepted_tasks<N: Net>(&self, net: &N, ids: Box<[Box<str>]>) -> Box<[Box<str>]> {
         let lives = |id: &str| match self.open_task(id) {
             None => false,
-            Some(TaskToken { at, .. }) if at.shard == self.seat.shard => {
+            Some(TaskToken { at, .. }) if at.shard == self.me().shard => {
                 self.tasks.find(&at).is_some()
             }
             // Only the owner knows, but what the id says is as good as its word.
@@ -202,11 +202,11 @@ impl Engine {
     pub(super) fn watch_tasks<N: Net>(&mut self, net: &mut N, filter: &mut Filter) {
         let mut away: BTreeMap<u16, Vec<SessionToken>> = BTreeMap::new();
         for TaskToken { at, .. } in filter.tasks.iter().filter_map(|id| self.open_task(id)) {
-            if at.shard != self.seat.shard {
+            if at.shard != self.me().shard {
                 away.entry(at.shard).or_default().push(at);
             }
         }
-        let watcher = self.seat.shard;
+        let watcher = self.me().shard;
         for (shard, tasks) in away {
             if net.mail(shard, Mail::Engine(EngineMail::Watch { watcher, tasks })) {
                 continue;
@@ -222,7 +222,7 @@ impl Engine {
     /// the change may have come just before.
     pub(super) fn tell_tasks<N: Net>(&mut self, net: &mut N, listen: Key, ids: &[Box<str>]) {
         for id in ids {
-            let here = self.open_task(id).filter(|token| token.at.shard == self.seat.shard);
+            let here = self.open_task(id).filter(|token| token.at.shard == self.me().shard);
             let key = here.and_then(|token| self.tasks.find(&token.at));
             let task = key.and_then(|key| self.tasks.get(key));
             let Some(task) = task.filter(|task| !matches!(task.state, State::Working(_))) else {

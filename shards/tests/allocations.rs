@@ -88,6 +88,7 @@ fn ask(client: &mut TcpStream) -> u64 {
 #[test]
 fn answering_a_request_allocates_nothing() {
     let config = FleetConfig {
+        node: 0,
         shards: vec![ShardPlace::default()],
         http: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         tcp: None,

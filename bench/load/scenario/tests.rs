@@ -37,6 +37,7 @@ impl Stage {
         let catalog = erlmcp_catalog::demo().unwrap().into_handle();
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
         let fleet = FleetConfig {
+            node: 0,
             shards: vec![ShardPlace::default(); 2],
             http: Some(any),
             tcp: Some(any),
@@ -48,7 +49,6 @@ impl Stage {
             limits: Limits::default(),
             access: Arc::new(Access::new(&[], &[]).unwrap()),
             keys: Arc::new(Keyring::new(&[7; 32])),
-            node: 0,
             epoch: 1,
         };
         let runner = Arc::new(ThreadRunner::new(1).unwrap());

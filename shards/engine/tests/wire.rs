@@ -1,6 +1,8 @@
 //! A [`Net`] that remembers what was said instead of sending it, and objects to what may not be said: a
 //! second answer, or bytes after the end.
 
+use erlmcp_cluster::Spot;
+use erlmcp_cluster::letter::Letter;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -251,6 +253,11 @@ impl Net for Wire {
         let takes = lanes.takes(lane);
         let queues = if takes { &mut lanes.queues } else { &mut lanes.unsent };
         queues.entry(lane).or_default().push_back(letter(mail));
+    }
+
+    fn post(&mut self, _to: Spot, _letter: &Letter<'_>) -> bool {
+        self.counters.error("letter_without_link");
+        false
     }
 
     fn timer(&mut self, at: Millis, key: TimerKey) {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use erlmcp_catalog::runner::LocalFuture;
 use erlmcp_catalog::{Call, Catalog, Change, Handle, NoArguments, Reply, Tool};
+use erlmcp_cluster::Spot;
 use erlmcp_protocol::Parsed;
 use erlmcp_protocol::http::{self, Access, RequestReader};
 use erlmcp_protocol::seal::Keyring;
@@ -133,7 +134,6 @@ impl World {
             limits,
             access: Arc::new(access.expect("valid lists")),
             keys: Arc::new(Keyring::new(SECRET)),
-            node: NODE,
             epoch,
         });
         let mut engines = Vec::new();
@@ -142,7 +142,7 @@ impl World {
             let bell = Arc::new(AtomicBool::new(false));
             let rung = bell.clone();
             let wake = Arc::new(move || rung.store(true, Ordering::Relaxed));
-            let seat = Seat { shard, shards };
+            let seat = Seat { at: Spot { node: NODE, shard }, shards };
             engines.push(Engine::new(seat, config.clone(), handle.clone(), jobs.clone(), wake));
             bells.push(bell);
         }
@@ -523,7 +523,7 @@ impl World {
                     Waiter::Listen(key) => engine.listens.get(*key).is_some(),
                     Waiter::Stream(key) | Waiter::Sse(key) => engine.sessions.get(*key).is_some(),
                     Waiter::Batch(key) => engine.batches.get(*key).is_some(),
-                    Waiter::Away(shard) => *shard != wire.shard,
+                    Waiter::Away(spot) => *spot != engine.me(),
                 };
                 if !lives {
                     object(format!("{place:?} waits for {waiter:?}, which is over"));

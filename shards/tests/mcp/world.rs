@@ -100,7 +100,6 @@ impl World {
             limits: limits.clone(),
             access: Arc::new(Access::new(&[], &[]).expect("empty lists are valid")),
             keys: Arc::new(Keyring::new(b"sixteen bytes or more of a secret")),
-            node: 1,
             epoch: 9,
         });
         let shards = (0..SHARDS).map(|index| {
@@ -110,7 +109,7 @@ impl World {
                 limits: limits.clone(),
                 listeners: vec![ListenerKind::Http, ListenerKind::Lines],
             };
-            let seat = Seat { shard: index, shards: SHARDS };
+            let seat = Seat { at: erlmcp_cluster::Spot { node: 1, shard: index }, shards: SHARDS };
             let own = posts[usize::from(index)].clone();
             let engine = seated(seat, own, config.clone(), handle.clone(), jobs.clone());
             let mail = room.take(index).expect("taken once");

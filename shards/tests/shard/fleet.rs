@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn config(shards: usize) -> FleetConfig {
     FleetConfig {
+        node: 0,
         shards: vec![ShardPlace::default(); shards],
         http: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         tcp: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
@@ -206,7 +207,7 @@ fn a_boot_that_fails_says_why_and_leaves_nothing_behind() {
         _ => panic!("a fleet of no shards"),
     }
     match fleet::start(config(2), |seat| {
-        assert!(seat.index == 0, "this service cannot be made");
+        assert!(seat.at.shard == 0, "this service cannot be made");
         Echo::new(Rc::default())
     }) {
         Err(BootError::Panicked(1, what)) => assert_eq!(what, "this service cannot be made"),

@@ -1,0 +1,26 @@
+//! What nodes of a cluster tell each other: who is a member, whose a session is, who keeps its copy, who wants
+//! to hear of what, and the bytes all that travels in. No socket, no clock, no thread: time and randomness are
+//! arguments, so a test can live a year in a millisecond.
+//!
+//! The path of a letter: an engine says [`letter::Letter`] to a [`Spot`] → the mesh link of its shard → the link's
+//! end on the other node → the shard it is for → that shard's engine.
+
+pub mod letter;
+pub mod view;
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds of a monotonic clock.
+pub type Millis = u64;
+
+/// One shard of one node: where a letter goes and comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Spot {
+    /// The node's number, unique in its cluster.
+    pub node: u16,
+    /// The shard there.
+    pub shard: u16,
+}
+
+/// The random part of a session id. It names the session wherever it lives.
+pub type SessionName = [u8; 16];
