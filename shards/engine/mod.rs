@@ -150,6 +150,8 @@ pub struct Engine {
     listens: listens::Listens,
     pipes: pipes::Pipes,
     waiters: HashMap<Place, Waiter>,
+    /// The `Host` of the last request that was allowed.
+    allowed_host: Box<[u8]>,
     /// Listen streams whose readers do not keep up.
     lagging: Vec<Key>,
     /// Reused for every message that is written; grows to the largest and is cut back.
@@ -196,6 +198,7 @@ impl Engine {
             listens: Default::default(),
             pipes: Default::default(),
             waiters: HashMap::new(),
+            allowed_host: Box::default(),
             lagging: Vec::new(),
             scratch: Vec::new(),
             draining: false,
