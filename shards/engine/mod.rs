@@ -21,6 +21,7 @@ mod legacy;
 mod listens;
 mod methods;
 mod modern;
+mod operator;
 mod out;
 mod pipes;
 mod replies;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 
 use erlmcp_catalog::{Context, Handle, Runner, Snapshot};
 use erlmcp_cluster::Spot;
-use erlmcp_cluster::letter::Letter;
+use erlmcp_cluster::letter::{Letter, Order};
 use erlmcp_cluster::view::View;
 use erlmcp_protocol::http::{Access, Head};
 use erlmcp_protocol::seal::{Keyring, SessionToken};
@@ -50,6 +51,7 @@ use streams::ReplayBounds;
 
 use crate::config::Limits;
 use crate::io::{ConnId, Millis};
+use crate::lookout::Lookout;
 use crate::message::Announcement;
 use crate::net::{Exchange, LinkEvent, Net, PipeKind, TimerKey};
 use crate::service::Service;
@@ -92,6 +94,19 @@ pub enum EngineMail {
     Announce(Announcement),
     /// Deferred calls have answered: look into the answers queue.
     Answers,
+    /// How this node fares, for all others. To the node's first shard only.
+    Publish(Box<[u8]>),
+    /// An operator wants something of another node. To this node's first shard only.
+    Order {
+        /// Of which.
+        node: u16,
+        /// What.
+        order: Order,
+        /// Whether it left for there.
+        left: crossbeam_channel::Sender<bool>,
+    },
+    /// Seal with these keys from now on: the cluster's secret has changed.
+    Keys(Arc<Keyring>),
 }
 
 /// What every engine of a process has in common.
@@ -105,6 +120,8 @@ pub struct EngineConfig {
     pub keys: Arc<Keyring>,
     /// Differs at every boot: ids of an earlier life are unknown, not confused.
     pub epoch: u32,
+    /// Who outside the shards wants to hear of the cluster.
+    pub lookout: Option<Arc<dyn Lookout>>,
 }
 
 /// Which shard an engine is.
@@ -293,18 +310,29 @@ impl Service for Engine {
             EngineMail::TaskNews { id, members } => self.fan_out_task(net, id, members),
             EngineMail::Announce(announcement) => self.announced(net, &announcement),
             EngineMail::Answers => {}
+            EngineMail::Publish(status) => self.publish(net, &status),
+            EngineMail::Order { node, order, left } => {
+                // Whoever asked may have stopped waiting.
+                let _ = left.try_send(self.order(net, node, order));
+            }
+            EngineMail::Keys(keys) => self.keys_changed(keys),
         }
         self.drain_answers(net);
     }
 
-    fn handle_letter<N: Net>(&mut self, net: &mut N, _from: Spot, _letter: Letter<'_>) {
-        net.counters().error("letter_unexpected");
+    fn handle_letter<N: Net>(&mut self, net: &mut N, from: Spot, letter: Letter<'_>) {
+        match letter {
+            Letter::Status(status) => self.status_heard(from, status),
+            Letter::Order(order) => self.order_heard(from, order),
+            _ => net.counters().error("letter_unexpected"),
+        }
     }
 
     fn handle_link<N: Net>(&mut self, _net: &mut N, _node: u16, _event: LinkEvent) {}
 
     fn handle_view<N: Net>(&mut self, _net: &mut N, view: &Arc<View>) {
         self.view = view.clone();
+        self.view_seen();
     }
 
     fn handle_timer<N: Net>(&mut self, net: &mut N, key: TimerKey) {

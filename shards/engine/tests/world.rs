@@ -135,6 +135,7 @@ impl World {
             access: Arc::new(access.expect("valid lists")),
             keys: Arc::new(Keyring::new(SECRET)),
             epoch,
+            lookout: None,
         });
         let mut engines = Vec::new();
         let mut bells = Vec::new();
