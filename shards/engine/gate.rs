@@ -89,8 +89,8 @@ impl Engine {
             let why = "Accept must admit application/json or text/event-stream";
             return self.refuse(net, place, None, &Refusal::new(406, errors::invalid_request(why)));
         }
-        let message = match jsonrpc::parse(body) {
-            Ok(message) => message,
+        let (message, params) = match mcp::parse_message(body) {
+            Ok(read) => read,
             Err(malformed) => {
                 net.counters().error("malformed_message");
                 let refusal = Refusal::bad_request(malformed.error);
@@ -107,22 +107,17 @@ impl Engine {
         if is_new_work && self.refuse_while_draining(net, to) {
             return;
         }
-        let (id, params) = match &message {
-            Message::Request { id, params, .. } => (Some(id.raw()), Some(*params)),
-            Message::Notification { params, .. } => (None, Some(*params)),
-            Message::Response { .. } | Message::Batch(_) => (None, None),
-        };
-        let params = match params.map(mcp::parse_params).transpose() {
+        let id = message.request_id();
+        let params = match params {
             Ok(params) => params,
             Err(error) => return self.refuse(net, place, id, &Refusal::bad_request(error)),
         };
         let version = header_field(head.mcp_protocol_version);
-        match mcp::http_era(&message, params.as_ref(), &version) {
-            Ok(Era::Modern) => {
-                let params = params.unwrap_or_default();
-                self.modern_post(net, place, head, takes, &message, &params);
+        match mcp::http_era(&message, Some(&params), &version) {
+            Ok(Era::Modern) => self.modern_post(net, place, head, takes, &message, &params),
+            Ok(Era::Legacy) => {
+                self.legacy_post(net, place, head, takes, &message, Some(params), body);
             }
-            Ok(Era::Legacy) => self.legacy_post(net, place, head, takes, &message, params, body),
             Err(refusal) => self.refuse(net, place, id, &refusal),
         }
     }

@@ -126,8 +126,8 @@ impl Engine {
         let Some(pipe) = self.pipes.get(conn) else { return };
         let (kind, session) = (pipe.kind, pipe.session);
         net.counters().messages_in += 1;
-        let message = match jsonrpc::parse(bytes) {
-            Ok(message) => message,
+        let (message, params) = match mcp::parse_message(bytes) {
+            Ok(read) => read,
             Err(malformed) => {
                 net.counters().error("malformed_message");
                 // Digest d.1: an answer to noise on a pipe between two programs could start a storm.
@@ -138,12 +138,12 @@ impl Engine {
                 return;
             }
         };
-        let (id, method, raw) = match &message {
-            Message::Request { id, method, params } => (Some(id.raw()), method.as_ref(), *params),
-            Message::Notification { method, params } => (None, method.as_ref(), *params),
-            Message::Response { .. } | Message::Batch(_) => (None, "", None),
+        let id = message.request_id();
+        let method = match &message {
+            Message::Request { method, .. } | Message::Notification { method, .. } => &**method,
+            Message::Response { .. } | Message::Batch(_) => "",
         };
-        let params = match mcp::parse_params(raw) {
+        let params = match params {
             Ok(params) => params,
             Err(error) if id.is_some() => return self.pipe_error(net, conn, id, &error),
             Err(_) => return net.counters().error("malformed_message"),
