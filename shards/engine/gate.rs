@@ -23,6 +23,9 @@ const CORS_REQUEST_BYTES_MAX: usize = 4096;
 
 /// Seconds after which a refused client may come back, at least; up to twice as much is added at random.
 const RETRY_AFTER_SECONDS: u32 = 1;
+/// The same for streams, milliseconds, and how much is added at random.
+const RETRY_MS_MIN: u32 = 250;
+const RETRY_MS_SPREAD: u32 = 1000;
 const DRAINING: &str = "The server is draining; retry in a moment";
 
 impl Engine {
@@ -159,10 +162,21 @@ impl Engine {
 
     /// 503 with a jittered `Retry-After`: a crowd that was refused together must not return together.
     pub(super) fn refuse_busy<N: Net>(&mut self, net: &mut N, to: Exchange, why: &'static str) {
+        let error = RpcError::new(mcp::codes::INTERNAL_ERROR, why);
+        self.refuse_retryable(net, to, None, &error);
+    }
+
+    /// The same with an error of the caller's.
+    pub(super) fn refuse_retryable<N: Net>(
+        &mut self,
+        net: &mut N,
+        to: Exchange,
+        id: Option<&str>,
+        error: &RpcError,
+    ) {
         let retry_after = Some(retry_after(net));
         let mut text = self.take_scratch();
-        let error = RpcError::new(mcp::codes::INTERNAL_ERROR, why);
-        jsonrpc::write_error(&mut text, None, &error);
+        jsonrpc::write_error(&mut text, id, error);
         let headers = Headers {
             content_type: Some(out::JSON),
             retry_after,
@@ -230,6 +244,13 @@ pub(super) fn retry_after<N: Net>(net: &mut N) -> u32 {
     let mut random = [0; 1];
     net.random(&mut random);
     RETRY_AFTER_SECONDS + u32::from(random[0]) % (2 * RETRY_AFTER_SECONDS + 1)
+}
+
+/// Milliseconds after which the client of a stream that we ended may come back: a quarter of a second and up to one more.
+pub(super) fn retry_ms<N: Net>(net: &mut N) -> u32 {
+    let mut random = [0; 2];
+    net.random(&mut random);
+    RETRY_MS_MIN + u32::from(u16::from_le_bytes(random)) % RETRY_MS_SPREAD
 }
 
 /// The same field, as the MCP rules see it.

@@ -7,17 +7,20 @@
 //! that becomes a task is answered at once, and lives on in `tasks`.
 
 mod answers;
+mod aways;
 mod batch;
 mod caller;
 mod calls;
 mod emit;
 mod fanout;
+mod forwards;
 mod gate;
 mod gets;
 mod handshake;
 mod held;
 mod http_sse;
 mod legacy;
+mod links;
 mod listens;
 mod methods;
 mod modern;
@@ -32,6 +35,7 @@ mod streams;
 mod task_calls;
 mod task_methods;
 mod tasks;
+mod whereabouts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -59,9 +63,20 @@ use crate::service::Service;
 /// What engines say to each other.
 pub enum EngineMail {
     /// A request for a session that lives here; the connection is elsewhere.
-    Forward(Box<legacy::Forward>),
+    Forward(Box<forwards::Forward>),
+    /// A forward of ours comes back: what it names is elsewhere.
+    Elsewhere {
+        /// Who says so.
+        from: u16,
+        /// Where.
+        to: Spot,
+        /// What was asked.
+        forward: Box<forwards::Forward>,
+    },
     /// The other shard's answer to a forward, for an exchange of ours.
     Reply {
+        /// Whose.
+        from: u16,
         /// Our exchange.
         exchange: Exchange,
         /// What to write.
@@ -69,8 +84,10 @@ pub enum EngineMail {
     },
     /// The other shard's answer to a forward, for a pipe of ours.
     PipeReply {
-        /// Our pipe.
-        conn: ConnId,
+        /// Whose.
+        from: u16,
+        /// The request of our pipe.
+        exchange: Exchange,
         /// The message.
         message: Box<[u8]>,
     },
@@ -143,8 +160,6 @@ enum Waiter {
     /// The stream that *is* this HTTP+SSE session.
     Sse(Key),
     Batch(Key),
-    /// Another shard serves it, here or on another node.
-    Away(Spot),
 }
 
 /// The engine.
@@ -169,6 +184,7 @@ pub struct Engine {
     waiters: HashMap<Place, Waiter>,
     /// The `Host` of the last request that was allowed.
     allowed_host: Box<[u8]>,
+    aways: aways::Aways,
     /// Listen streams whose readers do not keep up.
     lagging: Vec<Key>,
     /// Reused for every message that is written; grows to the largest and is cut back.
@@ -216,6 +232,7 @@ impl Engine {
             pipes: Default::default(),
             waiters: HashMap::new(),
             allowed_host: Box::default(),
+            aways: HashMap::new(),
             lagging: Vec::new(),
             scratch: Vec::new(),
             draining: false,
@@ -229,7 +246,7 @@ impl Engine {
 
     /// An exchange of this shard.
     fn here(&self, exchange: Exchange) -> Place {
-        Place { at: self.me(), exchange }
+        Place { at: self.me(), epoch: self.config.epoch, exchange }
     }
 
     /// Takes the scratch buffer, empty.
@@ -248,17 +265,18 @@ impl Engine {
 
     fn handle_gone_place<N: Net>(&mut self, net: &mut N, place: Place) {
         match self.waiters.remove(&place) {
-            None => {}
+            None => {
+                let is_mine = place.at == self.me();
+                if let Some(away) = is_mine.then(|| self.aways.remove(&place.exchange)).flatten() {
+                    self.tell_gone(net, away.at, place);
+                }
+            }
             Some(Waiter::Call(key)) => self.caller_gone(net, key, place),
             Some(Waiter::Listen(key)) => drop(self.listens.remove(key)),
             Some(Waiter::Stream(session)) => self.stream_gone(net, session, place),
             Some(Waiter::Sse(session)) => self.end_session(net, session),
             Some(Waiter::Batch(key)) => {
                 self.batches.remove(key);
-            }
-            Some(Waiter::Away(spot)) => {
-                let mail = crate::message::Mail::Engine(EngineMail::Gone(place));
-                net.mail_surely(spot.shard, mail);
             }
         }
     }
@@ -296,17 +314,23 @@ impl Service for Engine {
 
     fn handle_mail<N: Net>(&mut self, net: &mut N, mail: EngineMail) {
         match mail {
-            EngineMail::Forward(forward) => self.forwarded(net, *forward),
-            EngineMail::Reply { exchange, op } => {
-                if matches!(op, ReplyOp::Respond { .. } | ReplyOp::End(_)) {
-                    let place = self.here(exchange);
-                    self.waiters.remove(&place);
-                }
-                out::apply(net, exchange, &op);
+            EngineMail::Forward(forward) => self.mailed_forward(net, &forward),
+            EngineMail::Elsewhere { from, to, forward } => {
+                self.mailed_back(net, from, to, &forward);
             }
-            EngineMail::PipeReply { conn, message } => self.pipe_replied(net, conn, &message),
+            EngineMail::Reply { from, exchange, op } => {
+                let from = Spot { shard: from, ..self.me() };
+                self.replied(net, from, exchange, op.reply());
+            }
+            EngineMail::PipeReply { from, exchange, message } => {
+                let from = Spot { shard: from, ..self.me() };
+                self.pipe_replied(net, from, exchange, &message);
+            }
             EngineMail::Gone(place) => self.handle_gone_place(net, place),
-            EngineMail::Watch { watcher, tasks } => self.watched(net, watcher, &tasks),
+            EngineMail::Watch { watcher, tasks } => {
+                let watcher = Spot { shard: watcher, ..self.me() };
+                self.watched(net, watcher, &tasks);
+            }
             EngineMail::TaskNews { id, members } => self.fan_out_task(net, id, members),
             EngineMail::Announce(announcement) => self.announced(net, &announcement),
             EngineMail::Answers => {}
@@ -321,18 +345,15 @@ impl Service for Engine {
     }
 
     fn handle_letter<N: Net>(&mut self, net: &mut N, from: Spot, letter: Letter<'_>) {
-        match letter {
-            Letter::Status(status) => self.status_heard(from, status),
-            Letter::Order(order) => self.order_heard(from, order),
-            _ => net.counters().error("letter_unexpected"),
-        }
+        self.letter(net, from, letter);
     }
 
-    fn handle_link<N: Net>(&mut self, _net: &mut N, _node: u16, _event: LinkEvent) {}
+    fn handle_link<N: Net>(&mut self, net: &mut N, node: u16, event: LinkEvent) {
+        self.link(net, node, event);
+    }
 
-    fn handle_view<N: Net>(&mut self, _net: &mut N, view: &Arc<View>) {
-        self.view = view.clone();
-        self.view_seen();
+    fn handle_view<N: Net>(&mut self, net: &mut N, view: &Arc<View>) {
+        self.see(net, view);
     }
 
     fn handle_timer<N: Net>(&mut self, net: &mut N, key: TimerKey) {

@@ -472,6 +472,7 @@ impl World {
             let counters = &wire.counters;
             for (what, count) in [
                 ("waiters", engine.waiters.len()),
+                ("aways", engine.aways.len()),
                 ("calls", engine.calls.len()),
                 ("batches", engine.batches.len()),
                 ("tasks", engine.tasks.len()),
@@ -524,7 +525,6 @@ impl World {
                     Waiter::Listen(key) => engine.listens.get(*key).is_some(),
                     Waiter::Stream(key) | Waiter::Sse(key) => engine.sessions.get(*key).is_some(),
                     Waiter::Batch(key) => engine.batches.get(*key).is_some(),
-                    Waiter::Away(spot) => *spot != engine.me(),
                 };
                 if !lives {
                     object(format!("{place:?} waits for {waiter:?}, which is over"));
