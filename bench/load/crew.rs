@@ -244,9 +244,11 @@ impl Crew {
             return None;
         }
         let mut all = Census::default();
+        all.targets = vec![0; self.plan.targets.len()];
         for one in &self.censuses {
             all.unused_us_max = all.unused_us_max.max(one.unused_us_max);
             all.ready.iter_mut().zip(one.ready).for_each(|(all, one)| *all += one);
+            all.targets.iter_mut().zip(&one.targets).for_each(|(all, one)| *all += one);
         }
         Some(all)
     }

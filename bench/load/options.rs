@@ -12,14 +12,14 @@ use crate::cli::List;
 /// What all scenarios may be told. What is `None` each decides for itself.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// URL of the endpoint.
+    /// URLs of the endpoints, between commas.
     pub target: Option<String>,
-    /// Address for lines of JSON.
+    /// Addresses for lines of JSON, in the same order.
     pub tcp: Option<String>,
-    /// The server's process.
-    pub pid: Option<u32>,
-    /// Command that starts the server.
-    pub start: Option<String>,
+    /// The servers' processes, or files that hold their numbers.
+    pub pid: Option<String>,
+    /// Commands that start the servers.
+    pub start: Vec<String>,
     /// Connections.
     pub connections: Option<Count>,
     /// How long to measure.
@@ -65,21 +65,23 @@ macro_rules! scenarios {
         pub struct $name {
             $($(#[$field_meta])* pub $field: $($type)*,)*
 
-            /// MCP endpoint of any server; default http://127.0.0.1:8080/mcp
-            #[argh(option, arg_name = "URL")]
+            /// MCP endpoint of any server, or of several between commas: connections are dealt out evenly;
+            /// default http://127.0.0.1:8080/mcp
+            #[argh(option, arg_name = "URL,URL")]
             pub target: Option<String>,
 
-            /// where it takes lines of JSON; default 127.0.0.1:9001 if the target is the default
-            #[argh(option, arg_name = "IP:PORT")]
+            /// where each takes lines of JSON; default 127.0.0.1:9001 if the target is the default
+            #[argh(option, arg_name = "IP:PORT,IP:PORT")]
             pub tcp: Option<String>,
 
-            /// process of the server, to measure its CPU and memory
-            #[argh(option, arg_name = "PID")]
-            pub pid: Option<u32>,
+            /// process of each server, to measure its CPU and memory; a file that holds the number will do
+            #[argh(option, arg_name = "PID,PID")]
+            pub pid: Option<String>,
 
-            /// start the server with this command, measure it, end it
+            /// start the server with this command, measure it, end it; again for each further server. A command
+            /// that starts several and returns needs --target, and --pid to measure them
             #[argh(option, arg_name = "COMMAND")]
-            pub start: Option<String>,
+            pub start: Vec<String>,
 
             /// connections, e.g. 100K
             #[argh(option, arg_name = "N")]
@@ -156,7 +158,7 @@ macro_rules! scenarios {
                 Options {
                     target: self.target.clone(),
                     tcp: self.tcp.clone(),
-                    pid: self.pid,
+                    pid: self.pid.clone(),
                     start: self.start.clone(),
                     connections: self.connections,
                     duration: self.duration,

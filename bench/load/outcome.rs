@@ -73,6 +73,13 @@ pub fn limits_of_generator(thread_percent: Option<f64>, lag_p99_ms: Option<f64>)
     limits
 }
 
+/// How far the count that lies farthest from the mean is from it, in parts of hundred; `None` of nothing.
+pub fn deviation_max_percent(counts: &[u64]) -> Option<f64> {
+    let mean = counts.iter().sum::<u64>() as f64 / counts.len().max(1) as f64;
+    let off = counts.iter().map(|count| (*count as f64 - mean).abs()).reduce(f64::max)?;
+    (0.0 < mean).then(|| 100.0 * off / mean)
+}
+
 /// A thread that is busier has no time to be on time.
 const CPU_PERCENT_MAX: f64 = 90.0;
 /// Calls sent later than this spoil what is measured.
@@ -112,5 +119,14 @@ mod tests {
         assert!(limits_of_generator(Some(89.9), Some(0.99)).is_empty());
         assert_eq!(limits_of_generator(Some(90.0), Some(1.0)).len(), 2);
         assert!(limits_of_generator(None, None).is_empty());
+    }
+
+    #[test]
+    fn the_deviation_is_that_of_the_worst() {
+        assert_eq!(deviation_max_percent(&[100, 100]), Some(0.0));
+        assert_eq!(deviation_max_percent(&[98, 100, 102, 100]), Some(2.0));
+        assert_eq!(deviation_max_percent(&[0, 200]), Some(100.0));
+        assert_eq!(deviation_max_percent(&[0, 0]), None);
+        assert_eq!(deviation_max_percent(&[]), None);
     }
 }

@@ -12,12 +12,12 @@ use super::target::{Sources, Target};
 pub struct Plan {
     /// The time.
     pub clock: Clock,
-    /// Whom to talk to.
-    pub target: Target,
+    /// Whom to talk to; at least one.
+    pub targets: Vec<Target>,
     /// Where from.
     pub sources: Sources,
-    /// What to say.
-    pub say: Say,
+    /// What to say to each of them.
+    pub says: Vec<Say>,
     /// Who says it.
     pub mix: Mix,
     /// Whether clients call once when they arrive.
@@ -76,10 +76,12 @@ pub enum Report {
 }
 
 /// The clients that are there, looked at one by one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Census {
     /// Ready and connected, by kind.
     pub ready: [u64; 6],
+    /// The same, by target.
+    pub targets: Vec<u64>,
     /// The longest time since one of them was used or heard from, microseconds.
     pub unused_us_max: u64,
 }

@@ -57,7 +57,7 @@ impl Stage {
         let options = Options {
             target: Some(format!("http://{}/mcp", fleet.addresses().http.unwrap())),
             tcp: fleet.addresses().tcp.map(|tcp| tcp.to_string()),
-            pid: Some(std::process::id()),
+            pid: Some(std::process::id().to_string()),
             connections: Some(Count(40)),
             duration: Some(Span(SECOND)),
             output: Some(folder.clone()),
