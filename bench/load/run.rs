@@ -89,6 +89,16 @@ pub struct Opened {
     pub per_s: Option<f64>,
 }
 
+impl Opened {
+    /// The two as one, when one came right after the other.
+    pub fn then(self, later: Opened) -> Opened {
+        let (arrived, seconds) = (self.arrived + later.arrived, self.seconds + later.seconds);
+        let per_s = (0.0 < seconds && 0 < arrived).then(|| arrived as f64 / seconds);
+        let failed = self.failed + later.failed;
+        Opened { arrived, failed, seconds, per_s, ..later }
+    }
+}
+
 /// Without any new arrival or failure for so long opening is given up.
 const OPEN_PATIENCE_S: f64 = 15.0;
 /// A measurement that ends so shortly after a window has ended with it.
