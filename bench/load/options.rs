@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use argh::FromArgs;
 
 use super::kind::Mix;
+use super::roam::Place;
 use super::units::{Bytes, Count, Percent, Span};
 use crate::cli::List;
 
@@ -30,6 +31,8 @@ pub struct Options {
     pub connect_rate: Option<Count>,
     /// Kinds of clients.
     pub mix: Option<Mix>,
+    /// Where sessions are used from.
+    pub roam: Option<Place>,
     /// Text of a call.
     pub payload: Option<Bytes>,
     /// Tool to call instead of `echo`.
@@ -103,6 +106,11 @@ macro_rules! scenarios {
             #[argh(option, arg_name = "MIX")]
             pub mix: Option<Mix>,
 
+            /// use sessions over connections to another shard of their node, or to another node: shard, node, far (a
+            /// shard of another node that has no link of its own to there)
+            #[argh(option, arg_name = "PLACE")]
+            pub roam: Option<Place>,
+
             /// bytes of text in each call, e.g. 1KiB; default a sentence
             #[argh(option, arg_name = "BYTES")]
             pub payload: Option<Bytes>,
@@ -165,6 +173,7 @@ macro_rules! scenarios {
                     rate: self.rate,
                     connect_rate: self.connect_rate,
                     mix: self.mix,
+                    roam: self.roam,
                     payload: self.payload,
                     tool: self.tool.clone(),
                     arguments: self.arguments.clone(),
@@ -272,6 +281,21 @@ scenarios! {
         budget: [Option<Span>],
     }
 
+    /// What it costs that a session lives on another shard or another node: the same connections use sessions from
+    /// each place in turns.
+    #[derive(FromArgs, Debug, Clone)]
+    #[argh(subcommand, name = "forward",
+        example = "{command_name} --target http://127.0.0.1:8080/mcp,http://127.0.0.1:8081/mcp --pid 4711,4712 --rounds 7")]
+    ForwardArgs {
+        /// rounds; default 5
+        #[argh(option, arg_name = "N")]
+        rounds: [Option<u32>],
+
+        /// calls per second on the idle host; default 200
+        #[argh(option, arg_name = "N")]
+        idle_rate: [Option<Count>],
+    }
+
     /// The same calls to several servers in turns, and what they take in relation to the first.
     #[derive(FromArgs, Debug, Clone)]
     #[argh(subcommand, name = "compare",
@@ -365,6 +389,7 @@ mod tests {
         check::<LadderArgs>("ladder");
         check::<SuiteArgs>("suite");
         check::<CompareArgs>("compare");
+        check::<ForwardArgs>("forward");
     }
 
     #[test]

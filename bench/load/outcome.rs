@@ -9,7 +9,7 @@ use super::options::Options;
 /// One threshold.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Threshold {
-    /// `min_success_percent` or `max_p99_ms`.
+    /// `min_success_percent`, `max_p99_ms`, or a goal of the scenario's own.
     pub name: &'static str,
     /// What was asked.
     pub limit: f64,
@@ -28,6 +28,8 @@ pub struct Judge {
     pub failures: Vec<String>,
     /// Why the generator was the limit.
     pub generator_limits: Vec<String>,
+    /// Goals of the scenario's own, judged already.
+    pub limits: Vec<Threshold>,
 }
 
 impl Judge {
@@ -44,6 +46,7 @@ impl Judge {
             let passed = self.p99_ms.is_some_and(|p99| p99 <= limit);
             all.push(Threshold { name: "max_p99_ms", limit, measured: self.p99_ms, passed });
         }
+        all.extend(self.limits.iter().cloned());
         if !self.failures.is_empty() {
             let measured = Some(self.failures.len() as f64);
             all.push(Threshold { name: "failures", limit: 0.0, measured, passed: false });

@@ -11,9 +11,10 @@ use super::kind::Kind;
 use super::measured::Measured;
 use super::options::Options;
 use super::outcome::{Judge, deviation_max_percent};
-use super::plan::{Plan, Work};
+use super::plan::{Plan, Roamed, Work};
 use super::pulse::{Clock, WINDOW_US, Window};
 use super::record::{Recorder, Row, Step, quantile_ms};
+use super::roam::Place;
 use super::sample::{Sample, percent};
 use super::say::{Say, URI};
 use super::setup::{Servers, folder, rings, shape};
@@ -109,6 +110,8 @@ const WINDOW_PATIENCE_US: u64 = 3_000_000;
 const TICK: Duration = Duration::from_millis(10);
 /// The first call of a rate is this far away, so that no thread begins late.
 const RATE_DELAY_US: u64 = 50_000;
+/// How long calls under way may take to be answered.
+const SETTLE_PATIENCE_US: u64 = 10_000_000;
 /// How long closing may take, seconds.
 const CLOSE_PATIENCE_S: f64 = 20.0;
 
@@ -248,6 +251,9 @@ impl Run {
             let idle_s = (run.us() - latest) as f64 / 1e6;
             wanted <= settled || OPEN_PATIENCE_S < idle_s
         })?;
+        if let Some(place) = self.options.roam {
+            self.roam(place)?;
+        }
         let after = self.crew.totals();
         let seconds = latest.saturating_sub(from) as f64 / 1e6;
         let arrived = after.arrived - before.arrived;
@@ -259,6 +265,30 @@ impl Run {
             seconds,
             per_s: (0.0 < seconds && 0 < arrived).then(|| arrived as f64 / seconds),
         })
+    }
+
+    /// Sessions are used from such a place from now on.
+    pub fn roam(&mut self, place: Place) -> Result<(), String> {
+        self.crew.work(Work::Rest);
+        let deadline = self.us() + SETTLE_PATIENCE_US;
+        let mut roamed = self.crew.roam(place).ok_or("the threads of the load do not answer")?;
+        // Who waits for an answer cannot change its session.
+        while 0 < roamed.busy && self.us() < deadline {
+            self.tick()?;
+            roamed = self.crew.roam(place).ok_or("the threads of the load do not answer")?;
+        }
+        match roamed {
+            Roamed { busy: 1.., .. } => Err("calls are not answered".to_owned()),
+            Roamed { placed: 0, .. } => Err(format!(
+                "no session can be used from place {place}: are there sessions (--mix session), of our server, \
+                 on enough shards and nodes?"
+            )),
+            Roamed { left: 0, .. } => Ok(()),
+            Roamed { placed, left, .. } => Err(format!(
+                "only {placed} of {} connections found a session at place {place}: open more of them",
+                placed + left
+            )),
+        }
     }
 
     /// Calls at a fixed rate from now on.
@@ -483,6 +513,7 @@ impl Run {
             "rate_per_s": options.rate.map(|rate| rate.0),
             "connect_rate_per_s": options.connect_rate.map(|rate| rate.0),
             "mix": self.crew.plan().mix.to_string(),
+            "roam": options.roam.map(|place| place.as_str()),
             "era": if self.say.is_modern { "modern" } else { "legacy" },
             "tool": self.say.shape.tool,
             "uri": self.say.uri,

@@ -19,9 +19,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::client::Client;
 use super::kind::{Deal, Kind};
-use super::plan::{Census, Command, Plan, Report, Work};
+use super::plan::{Census, Command, Plan, Report, Roamed, Work};
 use super::pulse::{Pulse, WINDOW_US, Window, add, take};
 use super::rings::{Owner, Ring, dial_here, rings};
+use super::roam::{Place, home, lend};
 use super::schedule::Schedule;
 use super::setup::TARGETS_MAX;
 use super::talk::{Event, Talk, Voice};
@@ -180,9 +181,13 @@ impl Worker {
                     self.leave(client);
                 }
             }
+            Command::Roam(place) => {
+                let roamed = self.roam(place);
+                let _ = self.reports.send(Report::Roamed(roamed));
+            }
             Command::Count => {
-                let mut census = Census::default();
-                census.targets = vec![0; self.plan.targets.len()];
+                let targets = vec![0; self.plan.targets.len()];
+                let mut census = Census { targets, ..Census::default() };
                 for client in self.clients.iter().filter(|client| client.is_open()) {
                     if client.talk.is_settled() {
                         census.ready[client.talk.kind() as usize] += 1;
@@ -195,6 +200,34 @@ impl Worker {
                 let _ = self.reports.send(Report::Census(census));
             }
         }
+    }
+
+    /// Lends sessions among the connections of this thread.
+    fn roam(&mut self, place: Place) -> Roamed {
+        let own = |client: &Client| home(client.talk.session().filter(|_| client.is_open())?);
+        let (mut indices, mut homes) = (Vec::new(), Vec::new());
+        let busy = self.clients.iter().filter(|one| one.is_open() && one.talk.is_busy());
+        let mut roamed = Roamed { busy: busy.count() as u64, ..Roamed::default() };
+        if roamed.busy != 0 {
+            return roamed;
+        }
+        let callers = self.clients.iter().enumerate();
+        for (index, client) in callers.filter(|(_, client)| client.talk.is_idle()) {
+            match own(client) {
+                Some(home) => (indices.push(index), homes.push(home)),
+                None => ((), roamed.left += 1),
+            };
+        }
+        for (index, owner) in indices.iter().zip(lend(&homes, place)) {
+            let owner = owner.map(|owner| indices[owner]);
+            roamed.placed += u64::from(owner.is_some());
+            roamed.left += u64::from(owner.is_none());
+            let lender = owner.filter(|owner| owner != index);
+            let session = lender.and_then(|owner| self.clients[owner].talk.session());
+            let session = session.map(Box::from);
+            self.clients[*index].talk.borrow(session);
+        }
+        roamed
     }
 
     fn deafen(&mut self, count: u32) {

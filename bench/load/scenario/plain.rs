@@ -265,6 +265,7 @@ pub(super) fn judge(measured: &Measured, failures: Vec<String>) -> Judge {
         p99_ms: measured.quantile_ms(0.99),
         failures,
         generator_limits: measured.generator_limits(),
+        ..Judge::default()
     }
 }
 
