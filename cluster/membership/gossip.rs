@@ -32,7 +32,7 @@ impl Membership {
         if peer.record.claim.epoch == who.epoch {
             peer.heard = now;
         }
-        self.is_stale = true;
+        self.refresh();
         self.send(who.node, Body::Records(records));
         self.send(who.node, Body::Heartbeat(self.digest));
         true
