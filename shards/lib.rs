@@ -6,6 +6,7 @@ pub mod engine;
 pub mod fleet;
 pub mod io;
 pub mod mail;
+pub mod mesh;
 pub mod message;
 pub mod net;
 pub mod serve;
