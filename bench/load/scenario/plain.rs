@@ -10,7 +10,7 @@ use super::super::measured::{Measured, latency};
 use super::super::options::{HoldArgs, Options, RampArgs, RateArgs, SaturateArgs};
 use super::super::outcome::{Judge, limits_of_generator};
 use super::super::plan::Work;
-use super::super::run::Run;
+use super::super::run::{Opened, Run};
 use super::super::say::{CallShape, LEGACY, Say};
 use super::super::units::Span;
 use super::{MIXED, defaults, defaults_of_calls, told};
@@ -41,6 +41,8 @@ const EVERY: Duration = Duration::from_secs(30);
 const PUBLISH_EVERY_S: f64 = 20.0;
 /// A held connection that nobody heard from for this long counts as unused, seconds.
 const UNUSED_S_MAX: f64 = 60.0;
+/// So many connections come before the first are used again.
+const UNUSED_AT_ONCE_MAX: u32 = 100_000;
 /// How long an update may take to reach all listeners of a hold, seconds.
 const UPDATE_PATIENCE_S: f64 = 10.0;
 
@@ -86,7 +88,7 @@ pub(super) fn ramp_with(options: &Options) -> Result<bool, String> {
 pub(super) fn hold_with(options: &Options, every: Duration) -> Result<bool, String> {
     let mut run = Run::start("hold", options, &defaults(1000, MIXED))?;
     run.phase("open");
-    let opened = run.open(run.connections)?;
+    let opened = open_and_use(&mut run, every)?;
     let memory = run.memory(opened.ready);
     let census = run.crew.census().ok_or("the threads of the load do not answer")?;
     let count = |is: fn(Kind) -> bool| -> u64 {
@@ -135,6 +137,20 @@ pub(super) fn hold_with(options: &Options, every: Duration) -> Result<bool, Stri
         "memory_at_end": run.memory(held),
     });
     run.finish(judge, results)
+}
+
+/// Opens all connections; those that are there are used meanwhile, because a million take longer to come than
+/// any of them may be unused.
+fn open_and_use(run: &mut Run, every: Duration) -> Result<Opened, String> {
+    let all = run.connections;
+    let mut opened = run.open(all.min(UNUSED_AT_ONCE_MAX))?;
+    let mut so_far = all.min(UNUSED_AT_ONCE_MAX);
+    while so_far < all {
+        run.call_at(opened.ready as f64 / every.as_secs_f64());
+        so_far = all.min(so_far.saturating_add(UNUSED_AT_ONCE_MAX));
+        opened = opened.then(run.open(so_far)?);
+    }
+    Ok(opened)
 }
 
 /// Updates that listeners got while they were held.
@@ -191,8 +207,9 @@ fn hold_for(run: &mut Run, time: Duration, listeners: u64) -> Result<Updates, St
 /// A client that publishes the run's resource with each call.
 pub(super) fn publisher(run: &Run) -> Result<Blocking, String> {
     let shape = CallShape::publish(&run.say.uri);
-    let say = Say::new(&run.target, shape, true, LEGACY, &run.say.uri);
-    Blocking::open(&run.target, Kind::Http, say)
+    let target = &run.servers.targets[0];
+    let say = Say::new(target, shape, true, LEGACY, &run.say.uri);
+    Blocking::open(target, Kind::Http, say)
 }
 
 pub(super) fn rate_with(options: &Options, warmup: Duration) -> Result<bool, String> {
@@ -248,6 +265,7 @@ pub(super) fn judge(measured: &Measured, failures: Vec<String>) -> Judge {
         p99_ms: measured.quantile_ms(0.99),
         failures,
         generator_limits: measured.generator_limits(),
+        ..Judge::default()
     }
 }
 
