@@ -40,10 +40,12 @@ pub enum Mail {
         /// The node.
         node: u16,
     },
-    /// End all links from and to this node, says the first shard.
+    /// End all links from and to this run of a node, says the first shard.
     Cut {
         /// The node.
         node: u16,
+        /// Which run.
+        epoch: u32,
     },
     /// A shard that drains has nothing left to do, or again something; to the first shard.
     Idle {

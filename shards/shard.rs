@@ -339,7 +339,9 @@ impl<I: Io, S: Service> Shard<I, S> {
                 }
                 Mail::View(view) => self.conns.handle_mesh_mail(MeshMail::View(view)),
                 Mail::Lost { node } => self.conns.handle_mesh_mail(MeshMail::Lost(node)),
-                Mail::Cut { node } => self.conns.handle_mesh_mail(MeshMail::Cut(node)),
+                Mail::Cut { node, epoch } => {
+                    self.conns.handle_mesh_mail(MeshMail::Cut(node, epoch));
+                }
                 Mail::Idle { shard, is_idle } => {
                     self.conns.handle_mesh_mail(MeshMail::Idle(shard, is_idle));
                 }

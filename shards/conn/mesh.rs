@@ -308,7 +308,7 @@ impl Conns {
         match mail {
             MeshMail::View(view) => mesh.handle_view(now, view),
             MeshMail::Lost(node) => mesh.handle_lost(node),
-            MeshMail::Cut(node) => mesh.handle_cut(node),
+            MeshMail::Cut(node, epoch) => mesh.handle_cut(node, epoch),
             MeshMail::Idle(shard, is_idle) => mesh.handle_idle(now, shard, is_idle),
             MeshMail::Farewell => mesh.close(),
             MeshMail::Secrets(secrets) => mesh.handle_secrets(secrets),
@@ -358,7 +358,7 @@ impl Conns {
 pub(crate) enum MeshMail {
     View(Arc<View>),
     Lost(u16),
-    Cut(u16),
+    Cut(u16, u32),
     Idle(u16, bool),
     Farewell,
     Secrets(Arc<Secrets>),

@@ -34,7 +34,7 @@ use erlmcp_cluster::view::{Member, State, View};
 use self::callers::{Call, Callers};
 pub use self::config::{MeshConfig, MeshSeat, QUEUE_BYTES_MAX};
 pub(crate) use self::link::Read;
-use self::link::{End, Link};
+use self::link::{End, Link, Peer};
 use self::refusals::Refusals;
 pub use self::stats::MeshStats;
 use crate::io::{ConnId, Millis};
@@ -221,11 +221,12 @@ impl Mesh {
         }
     }
 
-    /// Ends all links with a node. Each shard does, so nobody needs to be told.
-    pub(crate) fn handle_cut(&mut self, node: u16) {
+    /// Ends all links with a run of a node. Each shard does, so nobody needs to be told.
+    pub(crate) fn handle_cut(&mut self, node: u16, epoch: u32) {
         let mut was_open = false;
         for link in self.links.values_mut() {
-            if link.peer.is_some_and(|peer| peer.node == node) && link.end != End::Told {
+            let is_it = |peer: Peer| (peer.node, peer.epoch) == (node, epoch);
+            if link.peer.is_some_and(is_it) && link.end != End::Told {
                 was_open |= link.is_open;
                 link.end = End::Told;
                 self.acts.push_back(Act::Cut(link.id));
@@ -316,9 +317,9 @@ impl Mesh {
                     }
                 }
                 Output::Dial(target) => self.dial(target, None),
-                Output::Cut { node } => {
-                    self.handle_cut(node);
-                    self.mail_others(|| Mail::Cut { node });
+                Output::Cut { node, epoch } => {
+                    self.handle_cut(node, epoch);
+                    self.mail_others(|| Mail::Cut { node, epoch });
                 }
                 Output::View => {
                     let view = members.view().clone();
@@ -336,7 +337,7 @@ impl Mesh {
             if self.view.home(member.node, member.epoch).is_none() {
                 // Its letters are no longer those of a member; it must come in again by the front door.
                 let node = member.node;
-                self.handle_cut(node);
+                self.handle_cut(node, member.epoch);
                 self.acts.push_back(Act::Tell { node, event: LinkEvent::Lost });
             }
         }
