@@ -5,6 +5,7 @@
 //! The path of a letter: an engine says [`letter::Letter`] to a [`Spot`] → the mesh link of its shard → the link's
 //! end on the other node → the shard it is for → that shard's engine.
 
+pub mod interest;
 pub mod letter;
 pub mod view;
 
