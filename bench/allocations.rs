@@ -134,6 +134,7 @@ fn start(core: usize) -> Result<Fleet, String> {
         access: Arc::new(Access::new(&[], &[])?),
         keys: Arc::new(Keyring::new(&secret)),
         epoch: 1,
+        lookout: None,
     });
     let fleet = FleetConfig {
         node: 0,

@@ -69,6 +69,7 @@ impl World {
             access: Arc::new(Access::new(&[], &[])?),
             keys: Arc::new(Keyring::new(&[7; 32])),
             epoch: 1,
+            lookout: None,
         };
         let engine = Engine::new(
             Seat { at: erlmcp_cluster::Spot { node: 0, shard: 0 }, shards: 1 },

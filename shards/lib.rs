@@ -5,6 +5,7 @@ mod conn;
 pub mod engine;
 pub mod fleet;
 pub mod io;
+pub mod lookout;
 pub mod mail;
 pub mod message;
 pub mod net;

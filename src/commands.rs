@@ -8,7 +8,7 @@ use crate::cli::{Args, Command};
 use crate::config::{Config, Problem};
 use crate::cores::online_cores;
 use crate::server::{BootError, Server};
-use crate::{client, log as stderr_log, tune};
+use crate::{client, log as stderr_log, secret, tune};
 
 /// Something failed.
 const FAILED: u8 = 1;
@@ -43,6 +43,7 @@ fn run(args: Args) -> u8 {
         None => serve(&args),
         Some(Command::Status(status)) => report(client::status(status)),
         Some(Command::Drain(drain)) => report(client::drain(drain)),
+        Some(Command::Secret(args)) => report(secret::make(args.file.as_deref())),
         Some(Command::Tune(command)) => match tune::run(command) {
             Ok(true) => 0,
             Ok(false) => FAILED,

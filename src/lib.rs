@@ -25,6 +25,7 @@ mod host;
 mod log;
 mod notify;
 mod running;
+mod secret;
 mod server;
 mod stdio;
 mod tune;

@@ -293,6 +293,7 @@ fn start_shards(
         access,
         keys: Arc::new(Keyring::new(&secret)),
         epoch: getrandom::u32().map_err(BootError::Random)?,
+        lookout: None,
     };
     let fleet = FleetConfig {
         node: 0,

@@ -284,7 +284,7 @@ impl Worker {
         let source = self.plan.sources.of(dial, target);
         add(&self.pulse.connecting, 1);
         if self.can_connect {
-            return self.rings[ring].io.connect(client, target, source);
+            return self.rings[ring].io.connect(client, target, source, None);
         }
         let adopted =
             dial_here(target, source).and_then(|socket| self.rings[ring].io.adopt(socket.into()));

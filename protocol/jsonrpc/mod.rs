@@ -8,12 +8,14 @@ use std::borrow::Cow;
 
 use crate::mcp::{RpcError, errors};
 
+mod checked;
 mod scan;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
+pub use checked::{Checked, ReadMembers};
 pub use scan::{DEPTH_MAX, Items, Kind, Members, Raw};
 pub use write::{
     begin_result, end_result, write_error, write_error_object, write_f64, write_json_str,
@@ -82,6 +84,16 @@ pub enum Message<'b> {
     Batch(&'b [u8]),
 }
 
+impl<'b> Message<'b> {
+    /// The raw id of a request; nothing else is answered.
+    pub fn request_id(&self) -> Option<&'b str> {
+        match self {
+            Message::Request { id, .. } => Some(id.raw()),
+            _ => None,
+        }
+    }
+}
+
 /// Bytes that are no message, and what to answer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Malformed {
@@ -93,12 +105,43 @@ pub struct Malformed {
 
 /// Reads one message. White space around it is fine, anything else is not.
 pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
+    parse_by(bytes, |scanner| scanner.value(1).map(drop))
+}
+
+/// Reads one message and, in the same pass, the members of its params, if they are an object. `read` must read
+/// them all, or fail.
+pub fn parse_with<'b, T, E>(
+    bytes: &'b [u8],
+    mut read: impl FnMut(&mut Checked<'_, 'b>) -> Result<T, E>,
+) -> Result<(Message<'b>, Option<Result<T, E>>), Malformed> {
+    let mut params = None;
+    let message = parse_by(bytes, |scanner| {
+        let start = scanner.place();
+        if scanner.peek() == Some(b'{') {
+            let mut members = Checked::enter(scanner, 1);
+            params = Some(read(&mut members));
+            if members.finish()? {
+                return Ok(());
+            }
+            // It stopped early; whether the message is one must be known all the same.
+            scanner.back_to(start);
+        }
+        scanner.value(1).map(drop)
+    })?;
+    Ok((message, params))
+}
+
+/// `params` moves the scanner behind the value of `params`.
+fn parse_by<'b>(
+    bytes: &'b [u8],
+    params: impl FnMut(&mut Scanner<'b>) -> Result<(), NotJson>,
+) -> Result<Message<'b>, Malformed> {
     // RFC 8259 §8.1: JSON text is UTF-8.
     let text = simdutf8::basic::from_utf8(bytes).map_err(|_| not_json())?;
     let mut scanner = Scanner::new(text);
     scanner.skip_space();
     match scanner.peek() {
-        Some(b'{') => parse_object(scanner),
+        Some(b'{') => parse_object(scanner, params),
         Some(b'[') => Ok(Message::Batch(bytes)),
         _ => match Raw::parse(text) {
             Some(_) => Err(invalid("A message must be an object", None)),
@@ -143,18 +186,32 @@ struct Envelope<'b> {
     twice: bool,
 }
 
-fn parse_object(mut scanner: Scanner<'_>) -> Result<Message<'_>, Malformed> {
+fn parse_object<'b>(
+    mut scanner: Scanner<'b>,
+    params: impl FnMut(&mut Scanner<'b>) -> Result<(), NotJson>,
+) -> Result<Message<'b>, Malformed> {
     let mut envelope = Envelope::default();
-    envelope.fill(&mut scanner).map_err(|NotJson| not_json())?;
+    envelope.fill(&mut scanner, params).map_err(|NotJson| not_json())?;
     envelope.judge()
 }
 
 impl<'b> Envelope<'b> {
     /// All members are read before any is judged, so that an error can carry the id.
-    fn fill(&mut self, scanner: &mut Scanner<'b>) -> Result<(), NotJson> {
+    fn fill(
+        &mut self,
+        scanner: &mut Scanner<'b>,
+        mut params: impl FnMut(&mut Scanner<'b>) -> Result<(), NotJson>,
+    ) -> Result<(), NotJson> {
         scanner.eat(b'{');
         let mut first = true;
-        while let Some((key, value)) = scanner.member(&mut first, 1)? {
+        while let Some(key) = scanner.member_key(&mut first)? {
+            let start = scanner.place();
+            match key.as_ref() {
+                "params" => params(scanner)?,
+                _ => drop(scanner.value(1)?),
+            }
+            let value = scanner.since(start);
+            scanner.end_member()?;
             let slot = match key.as_ref() {
                 "jsonrpc" => &mut self.jsonrpc,
                 "id" => &mut self.id,

@@ -10,6 +10,8 @@
 
 use std::borrow::Cow;
 
+use super::checked::ReadMembers;
+
 /// Containers may nest this deep in one message; `serde_json` refuses one more.
 pub const DEPTH_MAX: usize = 127;
 
@@ -27,6 +29,9 @@ impl<'b> Raw<'b> {
         scanner.skip_space();
         scanner.is_at_end().then_some(value)
     }
+
+    /// `null`.
+    pub(super) const NULL: Raw<'static> = Raw("null");
 
     /// The JSON text.
     pub fn get(self) -> &'b str {
@@ -83,9 +88,8 @@ pub struct Members<'b> {
     walker: Walker<'b>,
 }
 
-impl<'b> Members<'b> {
-    /// The next key. Then either [`Members::value`] or [`Members::within`] must follow.
-    pub(crate) fn next_key(&mut self) -> Option<Cow<'b, str>> {
+impl<'b> ReadMembers<'b> for Members<'b> {
+    fn next_key(&mut self) -> Option<Cow<'b, str>> {
         if !self.walker.enter() {
             return None;
         }
@@ -94,14 +98,11 @@ impl<'b> Members<'b> {
         Some(key)
     }
 
-    /// The value of the key just read.
-    pub(crate) fn value(&mut self) -> Raw<'b> {
+    fn value(&mut self) -> Raw<'b> {
         self.walker.value()
     }
 
-    /// Reads the members of the object that the value of the key just read is, without looking for its end
-    /// first; `None`, and nothing read, if it is no object. `read` must read them all, or fail.
-    pub(crate) fn within<T, E>(
+    fn within<T, E>(
         &mut self,
         read: impl FnOnce(&mut Members<'b>) -> Result<T, E>,
     ) -> Option<Result<T, E>> {
@@ -313,13 +314,9 @@ impl<'b> Scanner<'b> {
         if self.eat(byte) { Ok(()) } else { Err(NotJson) }
     }
 
-    /// The next member of an object whose brace is behind us, or `None` past its end. `depth`
-    /// counts the containers we are in.
-    pub(super) fn member(
-        &mut self,
-        first: &mut bool,
-        depth: usize,
-    ) -> Result<Option<(Cow<'b, str>, Raw<'b>)>, NotJson> {
+    /// The key of the next member of an object whose brace is behind us, or `None` past its end. Its value must
+    /// be read next, then [`Scanner::end_member`].
+    pub(super) fn member_key(&mut self, first: &mut bool) -> Result<Option<Cow<'b, str>>, NotJson> {
         self.skip_space();
         if self.eat(b'}') {
             return Ok(None);
@@ -337,13 +334,31 @@ impl<'b> Scanner<'b> {
         self.skip_space();
         self.expect(b':')?;
         self.skip_space();
-        let value = self.value(depth)?;
+        Ok(Some(key))
+    }
+
+    /// A member has ended: another one follows, or the object ends.
+    pub(super) fn end_member(&mut self) -> Result<(), NotJson> {
         self.skip_space();
-        // A comma must be followed by another member: look ahead only as far as the separator.
         match self.peek() {
-            Some(b',' | b'}') => Ok(Some((key, value))),
+            Some(b',' | b'}') => Ok(()),
             _ => Err(NotJson),
         }
+    }
+
+    /// Where we are, for [`Scanner::since`] and [`Scanner::back_to`].
+    pub(super) fn place(&self) -> usize {
+        self.at
+    }
+
+    /// The value that began at a place and ended here.
+    pub(super) fn since(&self, start: usize) -> Raw<'b> {
+        Raw(&self.text[start..self.at])
+    }
+
+    /// Reads again from an earlier place.
+    pub(super) fn back_to(&mut self, start: usize) {
+        self.at = start;
     }
 
     /// One value of any kind, inside `depth` containers.

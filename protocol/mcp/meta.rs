@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{ClientCapabilities, LogLevel, RpcError, Version, errors};
-use crate::jsonrpc::{Id, Kind, Members, Raw};
+use crate::jsonrpc::{Id, Kind, Raw, ReadMembers};
 
 /// Prefix of the keys the specification reserves for itself.
 pub const META_PREFIX: &str = "io.modelcontextprotocol/";
@@ -39,10 +39,11 @@ pub struct BadLevel;
 
 impl<'b> Meta<'b> {
     /// Reads the members of `_meta`. The only error: a known key stands twice.
-    pub(super) fn parse(members: &mut Members<'b>) -> Result<Meta<'b>, RpcError> {
+    pub(super) fn parse<M: ReadMembers<'b>>(members: &mut M) -> Result<Meta<'b>, RpcError> {
         let mut meta = Meta::default();
         let mut seen = 0u8;
-        for (name, value) in members {
+        while let Some(name) = members.next_key() {
+            let value = members.value();
             let Some(index) = meta.set(&name, value) else { continue };
             if seen & 1 << index != 0 {
                 return Err(errors::invalid_params(format!("_meta {name} stands twice")));

@@ -24,7 +24,7 @@ pub use headers::{
 };
 pub use meta::{META_PREFIX, Meta, TASKS_EXTENSION, parse_capabilities};
 pub use method::{ClientNotification, Method};
-pub use params::{Key, Params, parse_params};
+pub use params::{Key, Params, parse_message, parse_params};
 pub use task::*;
 pub use version::Version;
 pub use write::*;

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::{Meta, RpcError, errors};
-use crate::jsonrpc::{Id, Kind, Raw};
+use crate::jsonrpc::{self, Id, Kind, Malformed, Message, Raw, ReadMembers};
 
 /// Members of params that some method reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,15 +159,29 @@ pub struct Params<'b> {
     wrong: Keys,
 }
 
+/// Reads a message and its params in one pass. What is no request and no notification has none.
+#[allow(clippy::type_complexity)] // The two results of two questions.
+pub fn parse_message(
+    bytes: &[u8],
+) -> Result<(Message<'_>, Result<Params<'_>, RpcError>), Malformed> {
+    let (message, params) = jsonrpc::parse_with(bytes, |members| read_members(members))?;
+    let has_params = matches!(message, Message::Request { .. } | Message::Notification { .. });
+    let params = params.filter(|_| has_params);
+    Ok((message, params.unwrap_or_else(|| Ok(Params::default()))))
+}
+
 /// Reads params. The only errors: a known key stands twice, or params are no object.
 pub fn parse_params(raw: Option<Raw<'_>>) -> Result<Params<'_>, RpcError> {
-    let mut params = Params::default();
-    let Some(raw) = raw else { return Ok(params) };
-    if raw.kind() != Kind::Object {
-        return Err(errors::invalid_params("params must be an object"));
+    match raw {
+        None => Ok(Params::default()),
+        Some(raw) if raw.kind() == Kind::Object => read_members(&mut raw.members()),
+        Some(_) => Err(errors::invalid_params("params must be an object")),
     }
+}
+
+fn read_members<'b, M: ReadMembers<'b>>(members: &mut M) -> Result<Params<'b>, RpcError> {
+    let mut params = Params::default();
     let mut seen = Keys::default();
-    let mut members = raw.members();
     while let Some(name) = members.next_key() {
         let Some(key) = Key::parse(&name) else {
             members.value();
@@ -267,14 +281,16 @@ pub fn fuzz_params(data: &[u8]) {
     use super::{
         HeaderField, ModernHeaders, check_modern, decode_header_value, http_era, pipe_era,
     };
-    use crate::jsonrpc::{Message, parse};
     let _ = decode_header_value(data);
-    let Ok(message) = parse(data) else { return };
+    let Ok(message) = jsonrpc::parse(data) else { return assert!(parse_message(data).is_err()) };
     let (method, raw) = match &message {
         Message::Request { method, params, .. } => (method.as_ref(), *params),
         Message::Notification { method, params } => (method.as_ref(), *params),
         Message::Response { .. } | Message::Batch(_) => ("", None),
     };
+    let Ok((again, in_one_pass)) = parse_message(data) else { panic!("read once, not twice") };
+    assert_eq!(again, message);
+    assert_eq!(raw.map_or(in_one_pass.clone(), |raw| parse_params(Some(raw))), in_one_pass);
     let Ok(params) = parse_params(raw) else { return };
     for header in [HeaderField::Absent, HeaderField::Many, HeaderField::One(b"2026-07-28")] {
         let _ = http_era(&message, Some(&params), &header);

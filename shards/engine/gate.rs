@@ -2,7 +2,7 @@
 //! (digest b.8, b.9, b.11, b.12). All statuses are decided before the first byte.
 
 use erlmcp_protocol::http::{
-    CORS_ALLOW_HEADERS, CORS_ALLOW_METHODS, Field, Head, Method as HttpMethod, is_json,
+    CORS_ALLOW_HEADERS, CORS_ALLOW_METHODS, Denied, Field, Head, Method as HttpMethod, is_json,
 };
 use erlmcp_protocol::jsonrpc::{self, Message};
 use erlmcp_protocol::mcp::{self, Era, HeaderField, Params, Refusal, RpcError, errors};
@@ -16,11 +16,16 @@ use crate::net::{Exchange, Headers, Net};
 
 /// Seconds a browser may keep a preflight's answer.
 const CORS_MAX_AGE: &str = "600";
+/// Longest `Host` that is remembered, bytes: that of a domain name and a port (RFC 1035 §2.3.4).
+const HOST_BYTES_KEPT: usize = 255 + 6;
 /// Bytes of requested headers a preflight may name.
 const CORS_REQUEST_BYTES_MAX: usize = 4096;
 
 /// Seconds after which a refused client may come back, at least; up to twice as much is added at random.
 const RETRY_AFTER_SECONDS: u32 = 1;
+/// The same for streams, milliseconds, and how much is added at random.
+const RETRY_MS_MIN: u32 = 250;
+const RETRY_MS_SPREAD: u32 = 1000;
 const DRAINING: &str = "The server is draining; retry in a moment";
 
 impl Engine {
@@ -31,7 +36,7 @@ impl Engine {
         head: &Head<'_>,
         body: &[u8],
     ) {
-        match self.config.access.check(head) {
+        match self.may_call(head) {
             Ok(None) => {}
             Ok(Some(origin)) => net.allow_origin(to, origin),
             Err(denied) => {
@@ -63,6 +68,20 @@ impl Engine {
         }
     }
 
+    /// Judges `Origin` and `Host`. Nearly all requests of a shard name the same host, so the last one that was
+    /// allowed is remembered: that costs a comparison of bytes.
+    fn may_call<'h>(&mut self, head: &Head<'h>) -> Result<Option<&'h str>, Denied> {
+        let Field::One(host) = head.host else { return self.config.access.check(head) };
+        if head.origin.is_absent() && host == &*self.allowed_host {
+            return Ok(None);
+        }
+        let verdict = self.config.access.check(head)?;
+        if host.len() <= HOST_BYTES_KEPT && host != &*self.allowed_host {
+            self.allowed_host = host.into();
+        }
+        Ok(verdict)
+    }
+
     fn health<N: Net>(&mut self, net: &mut N, to: Exchange) {
         let headers = Headers { content_type: Some(out::JSON), ..Headers::default() };
         if self.draining {
@@ -86,8 +105,8 @@ impl Engine {
             let why = "Accept must admit application/json or text/event-stream";
             return self.refuse(net, place, None, &Refusal::new(406, errors::invalid_request(why)));
         }
-        let message = match jsonrpc::parse(body) {
-            Ok(message) => message,
+        let (message, params) = match mcp::parse_message(body) {
+            Ok(read) => read,
             Err(malformed) => {
                 net.counters().error("malformed_message");
                 let refusal = Refusal::bad_request(malformed.error);
@@ -104,22 +123,17 @@ impl Engine {
         if is_new_work && self.refuse_while_draining(net, to) {
             return;
         }
-        let (id, params) = match &message {
-            Message::Request { id, params, .. } => (Some(id.raw()), Some(*params)),
-            Message::Notification { params, .. } => (None, Some(*params)),
-            Message::Response { .. } | Message::Batch(_) => (None, None),
-        };
-        let params = match params.map(mcp::parse_params).transpose() {
+        let id = message.request_id();
+        let params = match params {
             Ok(params) => params,
             Err(error) => return self.refuse(net, place, id, &Refusal::bad_request(error)),
         };
         let version = header_field(head.mcp_protocol_version);
-        match mcp::http_era(&message, params.as_ref(), &version) {
-            Ok(Era::Modern) => {
-                let params = params.unwrap_or_default();
-                self.modern_post(net, place, head, takes, &message, &params);
+        match mcp::http_era(&message, Some(&params), &version) {
+            Ok(Era::Modern) => self.modern_post(net, place, head, takes, &message, &params),
+            Ok(Era::Legacy) => {
+                self.legacy_post(net, place, head, takes, &message, Some(params), body);
             }
-            Ok(Era::Legacy) => self.legacy_post(net, place, head, takes, &message, params, body),
             Err(refusal) => self.refuse(net, place, id, &refusal),
         }
     }
@@ -148,10 +162,21 @@ impl Engine {
 
     /// 503 with a jittered `Retry-After`: a crowd that was refused together must not return together.
     pub(super) fn refuse_busy<N: Net>(&mut self, net: &mut N, to: Exchange, why: &'static str) {
+        let error = RpcError::new(mcp::codes::INTERNAL_ERROR, why);
+        self.refuse_retryable(net, to, None, &error);
+    }
+
+    /// The same with an error of the caller's.
+    pub(super) fn refuse_retryable<N: Net>(
+        &mut self,
+        net: &mut N,
+        to: Exchange,
+        id: Option<&str>,
+        error: &RpcError,
+    ) {
         let retry_after = Some(retry_after(net));
         let mut text = self.take_scratch();
-        let error = RpcError::new(mcp::codes::INTERNAL_ERROR, why);
-        jsonrpc::write_error(&mut text, None, &error);
+        jsonrpc::write_error(&mut text, id, error);
         let headers = Headers {
             content_type: Some(out::JSON),
             retry_after,
@@ -219,6 +244,13 @@ pub(super) fn retry_after<N: Net>(net: &mut N) -> u32 {
     let mut random = [0; 1];
     net.random(&mut random);
     RETRY_AFTER_SECONDS + u32::from(random[0]) % (2 * RETRY_AFTER_SECONDS + 1)
+}
+
+/// Milliseconds after which the client of a stream that we ended may come back: a quarter of a second and up to one more.
+pub(super) fn retry_ms<N: Net>(net: &mut N) -> u32 {
+    let mut random = [0; 2];
+    net.random(&mut random);
+    RETRY_MS_MIN + u32::from(u16::from_le_bytes(random)) % RETRY_MS_SPREAD
 }
 
 /// The same field, as the MCP rules see it.

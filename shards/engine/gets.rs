@@ -1,7 +1,6 @@
 //! The standalone GET streams of legacy sessions: opened, resumed, and written to (digest b.10).
 
 use erlmcp_protocol::mcp::{Refusal, errors};
-use erlmcp_protocol::seal::SessionToken;
 use erlmcp_protocol::sse;
 
 use super::out::{self, Answer, Place};
@@ -16,12 +15,9 @@ impl Engine {
         &mut self,
         net: &mut N,
         place: Place,
-        token: &SessionToken,
+        key: Key,
         last_event_id: Option<&str>,
     ) {
-        let Some(key) = self.find_session(token, true) else {
-            return self.refuse_session(net, place, None);
-        };
         let now = net.now();
         self.sessions.touch(key, now);
         let bounds = self.bounds;

@@ -229,15 +229,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn session_delete<N: Net>(
-        &mut self,
-        net: &mut N,
-        place: Place,
-        token: &SessionToken,
-    ) {
-        let Some(key) = self.find_session(token, true) else {
-            return self.refuse_session(net, place, None);
-        };
+    pub(super) fn session_delete<N: Net>(&mut self, net: &mut N, place: Place, key: Key) {
         self.end_session(net, key);
         out::respond(net, self.me(), place, Answer { status: 204, ..Answer::default() });
     }

@@ -35,7 +35,7 @@ impl Engine {
             listens: self.listens.len(),
             uris: self.listens.uris(),
             pipes: self.pipes.conns().len(),
-            waiters: self.waiters.len(),
+            waiters: self.waiters.len() + self.aways.len(),
             sessions: self.sessions.len(),
             answers: self.answers.waiting(),
         }

@@ -1,15 +1,18 @@
 //! HTTP+SSE of 2024-11-05: one stream per client, and the posts that belong to it (digest b.11).
 
+use erlmcp_cluster::letter::route::Ask;
 use erlmcp_protocol::http::{Head, is_json};
 use erlmcp_protocol::jsonrpc::{self, Message};
 use erlmcp_protocol::mcp::{Refusal, errors};
-use erlmcp_protocol::seal::SessionToken;
 use erlmcp_protocol::sse;
 
 use super::caller::{CallOut, Takes};
-use super::legacy::{Forward, Forwarded, parse};
+use super::forwards::Onward;
+use super::legacy::parse;
 use super::out::{self, Answer, Place};
 use super::sessions::Channel;
+use super::slots::Key;
+use super::whereabouts::Whereabouts;
 use super::{Engine, Waiter};
 use crate::net::{Exchange, Net};
 
@@ -59,11 +62,13 @@ impl Engine {
         let Some(token) = self.open_token(&text) else {
             return self.refuse_session(net, place, None);
         };
-        if token.shard == self.me().shard {
-            self.session_posted(net, place, &token, body);
-        } else {
-            let what = Forwarded::Message { body: body.into() };
-            self.forward(net, Forward { place, token, what });
+        match self.locate(net, &token, false) {
+            Whereabouts::Here(key) => self.session_posted(net, place, key, body),
+            Whereabouts::At(to) => {
+                let onward = Onward::new(place, token, Ask::Message { body });
+                self.forward(net, to, onward, None);
+            }
+            Whereabouts::Nowhere => self.refuse_session(net, place, None),
         }
     }
 
@@ -72,12 +77,9 @@ impl Engine {
         &mut self,
         net: &mut N,
         place: Place,
-        token: &SessionToken,
+        key: Key,
         body: &[u8],
     ) {
-        let Some(key) = self.find_session(token, false) else {
-            return self.refuse_session(net, place, None);
-        };
         let (message, params) = match parse(body) {
             Ok(parsed) => parsed,
             Err(error) => {

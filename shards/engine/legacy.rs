@@ -1,10 +1,11 @@
 //! The legacy era over HTTP (2024-11-05 … 2025-11-25): sessions, their streams, and requests for sessions
 //! that live on another shard.
 //!
-//! A session id is a sealed token that names its owner. Whoever gets a request looks at the token: mine, serve;
-//! another shard's, forward the body with the exchange as return address; not ours at all, 404.
+//! A session id is a sealed token that names its owner. Whoever gets a request looks at the token (`whereabouts`):
+//! mine, serve; another shard's, here or on another node, forward the body with the exchange as return address
+//! (`forwards`); nobody's, 404.
 
-use erlmcp_cluster::Spot;
+use erlmcp_cluster::letter::route::Ask;
 use erlmcp_protocol::http::Head;
 use erlmcp_protocol::jsonrpc::{self, Message};
 use erlmcp_protocol::mcp::{
@@ -14,66 +15,17 @@ use erlmcp_protocol::mcp::{
 use erlmcp_protocol::seal::SessionToken;
 use serde_json::Value;
 
+use super::Engine;
 use super::caller::{CallOut, Caller, Takes};
+use super::forwards::Onward;
 use super::gate::{header_field, is_modern_header, no_params, refuse_modern_method};
 use super::listens::Subscriber;
 use super::methods::Failure;
 use super::out::{self, Answer, Place};
-use super::sessions::Channel;
 use super::slots::Key;
-use super::task_methods::TaskForward;
-use super::{Engine, EngineMail, Waiter};
-use crate::message::Mail;
+use super::whereabouts::Whereabouts;
 use crate::net::{Exchange, Net};
 use crate::stats::OutcomeKind;
-
-/// A request for a session or a task of another shard.
-pub struct Forward {
-    /// The exchange that waits for the answer.
-    pub place: Place,
-    /// Whose.
-    pub token: SessionToken,
-    /// What is asked of it.
-    pub what: Forwarded,
-}
-
-/// The kinds of requests that name an owner.
-pub enum Forwarded {
-    /// POST `/mcp`, with its body.
-    Post {
-        /// What the client takes.
-        takes: Takes,
-        /// The message.
-        body: Box<[u8]>,
-    },
-    /// GET `/mcp`.
-    Get {
-        /// `Last-Event-ID`.
-        last_event_id: Option<Box<str>>,
-    },
-    /// DELETE `/mcp`.
-    Delete,
-    /// POST `/messages`, with its body.
-    Message {
-        /// The message.
-        body: Box<[u8]>,
-    },
-    /// Modern: a question about a task. Its id names the owner as a session's does.
-    Task(TaskForward),
-}
-
-impl Forwarded {
-    /// Whether it begins something, rather than letting what runs finish.
-    pub(super) fn asks(&self) -> bool {
-        match self {
-            Forwarded::Get { .. } => true,
-            Forwarded::Post { body, .. } | Forwarded::Message { body } => {
-                matches!(jsonrpc::parse(body), Ok(Message::Request { .. } | Message::Batch(_)))
-            }
-            Forwarded::Delete | Forwarded::Task(_) => false,
-        }
-    }
-}
 
 impl Engine {
     // ---- At the connection: whose session is it? ----
@@ -104,11 +56,15 @@ impl Engine {
             _ => None,
         };
         let Some(token) = self.session_token(net, place, head, id) else { return };
-        if token.shard == self.me().shard {
-            self.session_message(net, place, takes, &token, message, &params);
-        } else {
-            let what = Forwarded::Post { takes, body: body.into() };
-            self.forward(net, Forward { place, token, what });
+        match self.locate(net, &token, true) {
+            Whereabouts::Here(key) => {
+                self.session_message(net, place, takes, key, message, &params);
+            }
+            Whereabouts::At(to) => {
+                let onward = Onward::new(place, token, Ask::Post { takes: takes.into(), body });
+                self.forward(net, to, onward, id);
+            }
+            Whereabouts::Nowhere => self.refuse_session(net, place, id),
         }
     }
 
@@ -127,11 +83,13 @@ impl Engine {
         }
         let Some(token) = self.session_token(net, place, head, None) else { return };
         let last_event_id = head.last_event_id.as_str();
-        if token.shard == self.me().shard {
-            self.session_get(net, place, &token, last_event_id);
-        } else {
-            let what = Forwarded::Get { last_event_id: last_event_id.map(Into::into) };
-            self.forward(net, Forward { place, token, what });
+        match self.locate(net, &token, true) {
+            Whereabouts::Here(key) => self.session_get(net, place, key, last_event_id),
+            Whereabouts::At(to) => {
+                let onward = Onward::new(place, token, Ask::Get { last_event_id });
+                self.forward(net, to, onward, None);
+            }
+            Whereabouts::Nowhere => self.refuse_session(net, place, None),
         }
     }
 
@@ -141,10 +99,12 @@ impl Engine {
         }
         let place = self.here(to);
         let Some(token) = self.session_token(net, place, head, None) else { return };
-        if token.shard == self.me().shard {
-            self.session_delete(net, place, &token);
-        } else {
-            self.forward(net, Forward { place, token, what: Forwarded::Delete });
+        match self.locate(net, &token, true) {
+            Whereabouts::Here(key) => self.session_delete(net, place, key),
+            Whereabouts::At(to) => {
+                self.forward(net, to, Onward::new(place, token, Ask::Delete), None);
+            }
+            Whereabouts::Nowhere => self.refuse_session(net, place, None),
         }
     }
 
@@ -184,79 +144,22 @@ impl Engine {
         self.refuse(net, place, id, &Refusal::new(404, errors::session_not_found()));
     }
 
+    /// What a session id says, if a node of this cluster made it.
     pub(super) fn open_token(&self, text: &str) -> Option<SessionToken> {
-        let token = self.config.keys.open_session(text)?;
-        let ours = token.node == self.me().node
-            && token.epoch == self.config.epoch
-            && token.shard < self.seat.shards;
-        ours.then_some(token)
-    }
-
-    pub(super) fn forward<N: Net>(&mut self, net: &mut N, forward: Forward) {
-        let Forward { place, token, .. } = &forward;
-        let (place, shard) = (*place, token.shard);
-        let away = Spot { shard, ..self.me() };
-        net.counters().forwards_out += 1;
-        self.waiters.insert(place, Waiter::Away(away));
-        if !net.mail(shard, Mail::Engine(EngineMail::Forward(Box::new(forward)))) {
-            self.waiters.remove(&place);
-            net.counters().error("forward_refused");
-            self.refuse_busy(
-                net,
-                place.exchange,
-                "The shard it lives on is overloaded; retry in a moment",
-            );
-        }
+        self.config.keys.open_session(text)
     }
 
     // ---- At the owner ----
-
-    pub(super) fn forwarded<N: Net>(&mut self, net: &mut N, forward: Forward) {
-        let Forward { place, token, what } = forward;
-        // The connection's shard may have heard of the drain later than this one, or not yet.
-        if self.draining && what.asks() {
-            return self.refuse_forwarded(net, place);
-        }
-        match what {
-            Forwarded::Get { last_event_id } => {
-                self.session_get(net, place, &token, last_event_id.as_deref());
-            }
-            Forwarded::Delete => self.session_delete(net, place, &token),
-            Forwarded::Message { body } => self.session_posted(net, place, &token, &body),
-            Forwarded::Task(forward) => self.task_forwarded(net, place, &token, forward),
-            Forwarded::Post { takes, body } => match parse(&body) {
-                Ok((message, params)) => {
-                    self.session_message(net, place, takes, &token, &message, &params);
-                }
-                Err(error) => self.refuse(net, place, None, &Refusal::bad_request(error)),
-            },
-        }
-    }
-
-    /// The living session a token names, if it is reached the way the token was used.
-    pub(super) fn find_session(&self, token: &SessionToken, streamable: bool) -> Option<Key> {
-        let key = Key { slot: token.slot, generation: token.generation };
-        let session = self.sessions.get(key)?;
-        let reached = matches!(session.channel, Channel::Streamable) == streamable;
-        (session.random == token.random && reached).then_some(key)
-    }
 
     pub(super) fn session_message<N: Net>(
         &mut self,
         net: &mut N,
         place: Place,
         takes: Takes,
-        token: &SessionToken,
+        key: Key,
         message: &Message<'_>,
         params: &Params<'_>,
     ) {
-        let id = match message {
-            Message::Request { id, .. } => Some(id.raw()),
-            _ => None,
-        };
-        let Some(key) = self.find_session(token, true) else {
-            return self.refuse_session(net, place, id);
-        };
         let now = net.now();
         self.sessions.touch(key, now);
         match message {

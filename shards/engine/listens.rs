@@ -159,6 +159,11 @@ impl Listens {
         Some(listen)
     }
 
+    /// All tasks somebody waits for.
+    pub fn tasks(&self) -> impl Iterator<Item = &str> {
+        self.by_task.keys().map(|id| &**id)
+    }
+
     /// Whether anyone here waits for this task.
     pub fn is_task_heard(&self, id: &str) -> bool {
         self.by_task.contains_key(id)

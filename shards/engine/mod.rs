@@ -7,20 +7,24 @@
 //! that becomes a task is answered at once, and lives on in `tasks`.
 
 mod answers;
+mod aways;
 mod batch;
 mod caller;
 mod calls;
 mod emit;
 mod fanout;
+mod forwards;
 mod gate;
 mod gets;
 mod handshake;
 mod held;
 mod http_sse;
 mod legacy;
+mod links;
 mod listens;
 mod methods;
 mod modern;
+mod operator;
 mod out;
 mod pipes;
 mod replies;
@@ -31,13 +35,14 @@ mod streams;
 mod task_calls;
 mod task_methods;
 mod tasks;
+mod whereabouts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use erlmcp_catalog::{Context, Handle, Runner, Snapshot};
 use erlmcp_cluster::Spot;
-use erlmcp_cluster::letter::Letter;
+use erlmcp_cluster::letter::{Letter, Order};
 use erlmcp_cluster::view::View;
 use erlmcp_protocol::http::{Access, Head};
 use erlmcp_protocol::seal::{Keyring, SessionToken};
@@ -50,6 +55,7 @@ use streams::ReplayBounds;
 
 use crate::config::Limits;
 use crate::io::{ConnId, Millis};
+use crate::lookout::Lookout;
 use crate::message::Announcement;
 use crate::net::{Exchange, LinkEvent, Net, PipeKind, TimerKey};
 use crate::service::Service;
@@ -57,9 +63,20 @@ use crate::service::Service;
 /// What engines say to each other.
 pub enum EngineMail {
     /// A request for a session that lives here; the connection is elsewhere.
-    Forward(Box<legacy::Forward>),
+    Forward(Box<forwards::Forward>),
+    /// A forward of ours comes back: what it names is elsewhere.
+    Elsewhere {
+        /// Who says so.
+        from: u16,
+        /// Where.
+        to: Spot,
+        /// What was asked.
+        forward: Box<forwards::Forward>,
+    },
     /// The other shard's answer to a forward, for an exchange of ours.
     Reply {
+        /// Whose.
+        from: u16,
         /// Our exchange.
         exchange: Exchange,
         /// What to write.
@@ -67,8 +84,10 @@ pub enum EngineMail {
     },
     /// The other shard's answer to a forward, for a pipe of ours.
     PipeReply {
-        /// Our pipe.
-        conn: ConnId,
+        /// Whose.
+        from: u16,
+        /// The request of our pipe.
+        exchange: Exchange,
         /// The message.
         message: Box<[u8]>,
     },
@@ -92,6 +111,19 @@ pub enum EngineMail {
     Announce(Announcement),
     /// Deferred calls have answered: look into the answers queue.
     Answers,
+    /// How this node fares, for all others. To the node's first shard only.
+    Publish(Box<[u8]>),
+    /// An operator wants something of another node. To this node's first shard only.
+    Order {
+        /// Of which.
+        node: u16,
+        /// What.
+        order: Order,
+        /// Whether it left for there.
+        left: crossbeam_channel::Sender<bool>,
+    },
+    /// Seal with these keys from now on: the cluster's secret has changed.
+    Keys(Arc<Keyring>),
 }
 
 /// What every engine of a process has in common.
@@ -105,6 +137,8 @@ pub struct EngineConfig {
     pub keys: Arc<Keyring>,
     /// Differs at every boot: ids of an earlier life are unknown, not confused.
     pub epoch: u32,
+    /// Who outside the shards wants to hear of the cluster.
+    pub lookout: Option<Arc<dyn Lookout>>,
 }
 
 /// Which shard an engine is.
@@ -126,8 +160,6 @@ enum Waiter {
     /// The stream that *is* this HTTP+SSE session.
     Sse(Key),
     Batch(Key),
-    /// Another shard serves it, here or on another node.
-    Away(Spot),
 }
 
 /// The engine.
@@ -150,6 +182,9 @@ pub struct Engine {
     listens: listens::Listens,
     pipes: pipes::Pipes,
     waiters: HashMap<Place, Waiter>,
+    /// The `Host` of the last request that was allowed.
+    allowed_host: Box<[u8]>,
+    aways: aways::Aways,
     /// Listen streams whose readers do not keep up.
     lagging: Vec<Key>,
     /// Reused for every message that is written; grows to the largest and is cut back.
@@ -196,6 +231,8 @@ impl Engine {
             listens: Default::default(),
             pipes: Default::default(),
             waiters: HashMap::new(),
+            allowed_host: Box::default(),
+            aways: HashMap::new(),
             lagging: Vec::new(),
             scratch: Vec::new(),
             draining: false,
@@ -209,7 +246,7 @@ impl Engine {
 
     /// An exchange of this shard.
     fn here(&self, exchange: Exchange) -> Place {
-        Place { at: self.me(), exchange }
+        Place { at: self.me(), epoch: self.config.epoch, exchange }
     }
 
     /// Takes the scratch buffer, empty.
@@ -228,17 +265,18 @@ impl Engine {
 
     fn handle_gone_place<N: Net>(&mut self, net: &mut N, place: Place) {
         match self.waiters.remove(&place) {
-            None => {}
+            None => {
+                let is_mine = place.at == self.me();
+                if let Some(away) = is_mine.then(|| self.aways.remove(&place.exchange)).flatten() {
+                    self.tell_gone(net, away.at, place);
+                }
+            }
             Some(Waiter::Call(key)) => self.caller_gone(net, key, place),
             Some(Waiter::Listen(key)) => drop(self.listens.remove(key)),
             Some(Waiter::Stream(session)) => self.stream_gone(net, session, place),
             Some(Waiter::Sse(session)) => self.end_session(net, session),
             Some(Waiter::Batch(key)) => {
                 self.batches.remove(key);
-            }
-            Some(Waiter::Away(spot)) => {
-                let mail = crate::message::Mail::Engine(EngineMail::Gone(place));
-                net.mail_surely(spot.shard, mail);
             }
         }
     }
@@ -276,32 +314,46 @@ impl Service for Engine {
 
     fn handle_mail<N: Net>(&mut self, net: &mut N, mail: EngineMail) {
         match mail {
-            EngineMail::Forward(forward) => self.forwarded(net, *forward),
-            EngineMail::Reply { exchange, op } => {
-                if matches!(op, ReplyOp::Respond { .. } | ReplyOp::End(_)) {
-                    let place = self.here(exchange);
-                    self.waiters.remove(&place);
-                }
-                out::apply(net, exchange, &op);
+            EngineMail::Forward(forward) => self.mailed_forward(net, &forward),
+            EngineMail::Elsewhere { from, to, forward } => {
+                self.mailed_back(net, from, to, &forward);
             }
-            EngineMail::PipeReply { conn, message } => self.pipe_replied(net, conn, &message),
+            EngineMail::Reply { from, exchange, op } => {
+                let from = Spot { shard: from, ..self.me() };
+                self.replied(net, from, exchange, op.reply());
+            }
+            EngineMail::PipeReply { from, exchange, message } => {
+                let from = Spot { shard: from, ..self.me() };
+                self.pipe_replied(net, from, exchange, &message);
+            }
             EngineMail::Gone(place) => self.handle_gone_place(net, place),
-            EngineMail::Watch { watcher, tasks } => self.watched(net, watcher, &tasks),
+            EngineMail::Watch { watcher, tasks } => {
+                let watcher = Spot { shard: watcher, ..self.me() };
+                self.watched(net, watcher, &tasks);
+            }
             EngineMail::TaskNews { id, members } => self.fan_out_task(net, id, members),
             EngineMail::Announce(announcement) => self.announced(net, &announcement),
             EngineMail::Answers => {}
+            EngineMail::Publish(status) => self.publish(net, &status),
+            EngineMail::Order { node, order, left } => {
+                // Whoever asked may have stopped waiting.
+                let _ = left.try_send(self.order(net, node, order));
+            }
+            EngineMail::Keys(keys) => self.keys_changed(keys),
         }
         self.drain_answers(net);
     }
 
-    fn handle_letter<N: Net>(&mut self, net: &mut N, _from: Spot, _letter: Letter<'_>) {
-        net.counters().error("letter_unexpected");
+    fn handle_letter<N: Net>(&mut self, net: &mut N, from: Spot, letter: Letter<'_>) {
+        self.letter(net, from, letter);
     }
 
-    fn handle_link<N: Net>(&mut self, _net: &mut N, _node: u16, _event: LinkEvent) {}
+    fn handle_link<N: Net>(&mut self, net: &mut N, node: u16, event: LinkEvent) {
+        self.link(net, node, event);
+    }
 
-    fn handle_view<N: Net>(&mut self, _net: &mut N, view: &Arc<View>) {
-        self.view = view.clone();
+    fn handle_view<N: Net>(&mut self, net: &mut N, view: &Arc<View>) {
+        self.see(net, view);
     }
 
     fn handle_timer<N: Net>(&mut self, net: &mut N, key: TimerKey) {

@@ -1,6 +1,9 @@
-//! Where answers go: an exchange of this shard, or one of another shard, reached by mail.
+//! Where answers go: an exchange of this shard, one of another shard, reached by mail, or one of another node,
+//! reached by letter.
 
 use erlmcp_cluster::Spot;
+use erlmcp_cluster::letter::Letter;
+use erlmcp_cluster::letter::route::{Origin, Reply, Route};
 use erlmcp_protocol::sse;
 
 use super::EngineMail;
@@ -8,29 +11,41 @@ use crate::io::ConnId;
 use crate::message::Mail;
 use crate::net::{Exchange, Headers, Net};
 
-/// An HTTP exchange anywhere in the cluster.
+/// An HTTP exchange anywhere in the cluster; of a pipe, one of its requests that are answered elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The shard that holds the connection.
     pub at: Spot,
+    /// Which run of its node: exchanges are counted anew in each.
+    pub epoch: u32,
     /// The exchange there.
     pub exchange: Exchange,
 }
 
-/// What the owner of a session asks the holder of the connection to write.
+impl Place {
+    /// As letters say it.
+    pub fn to_origin(self) -> Origin {
+        let Exchange { conn: ConnId { slot, generation }, seq } = self.exchange;
+        Origin { at: self.at, epoch: self.epoch, slot, generation, seq }
+    }
+
+    /// The inverse of [`Place::to_origin`].
+    pub fn from_origin(origin: Origin) -> Self {
+        let Origin { at, epoch, slot, generation, seq } = origin;
+        Self { at, epoch, exchange: Exchange { conn: ConnId { slot, generation }, seq } }
+    }
+}
+
+/// What the owner of a session asks another shard of its node to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyOp {
     /// A whole response.
     Respond {
         /// HTTP status.
         status: u16,
-        /// `Content-Type: application/json`, when the body is not empty.
-        json: bool,
-        /// `Allow`.
-        allow: Option<&'static str>,
         /// `Retry-After`, seconds.
         retry_after: Option<u32>,
-        /// Body.
+        /// JSON, may be empty.
         body: Box<[u8]>,
     },
     /// Begin an SSE response.
@@ -39,6 +54,31 @@ pub enum ReplyOp {
     Write(Box<[u8]>),
     /// Its end.
     End(Box<[u8]>),
+}
+
+impl ReplyOp {
+    fn new(reply: Reply<'_>) -> Self {
+        match reply {
+            Reply::Respond { status, retry_after, body } => {
+                Self::Respond { status, retry_after, body: body.into() }
+            }
+            Reply::Open(first) => Self::Open(first.into()),
+            Reply::Write(events) => Self::Write(events.into()),
+            Reply::End(last) => Self::End(last.into()),
+        }
+    }
+
+    /// As it is applied, and as letters say it.
+    pub fn reply(&self) -> Reply<'_> {
+        match self {
+            Self::Respond { status, retry_after, body } => {
+                Reply::Respond { status: *status, retry_after: *retry_after, body }
+            }
+            Self::Open(first) => Reply::Open(first),
+            Self::Write(events) => Reply::Write(events),
+            Self::End(last) => Reply::End(last),
+        }
+    }
 }
 
 /// The media type of every JSON body.
@@ -51,8 +91,6 @@ pub struct Answer<'a> {
     pub status: u16,
     /// JSON body, may be empty.
     pub body: &'a [u8],
-    /// `Allow`, for 405.
-    pub allow: Option<&'static str>,
     /// `Retry-After`, seconds.
     pub retry_after: Option<u32>,
     /// `Mcp-Session-Id` (never of a remote exchange: sessions are opened where the connection is).
@@ -61,21 +99,14 @@ pub struct Answer<'a> {
 
 /// Answers an exchange whole.
 pub fn respond<N: Net>(net: &mut N, me: Spot, to: Place, answer: Answer<'_>) {
-    let Answer { status, body, allow, retry_after, session_id } = answer;
+    let Answer { status, body, retry_after, session_id } = answer;
     if to.at == me {
-        let headers = Headers {
-            content_type: (!body.is_empty()).then_some(JSON),
-            session_id,
-            allow,
-            retry_after,
-            ..Headers::default()
-        };
+        let content_type = (!body.is_empty()).then_some(JSON);
+        let headers = Headers { content_type, session_id, retry_after, ..Headers::default() };
         net.respond(to.exchange, status, headers, body);
-        return;
+    } else {
+        send(net, me, to, Reply::Respond { status, retry_after, body });
     }
-    let op =
-        ReplyOp::Respond { status, json: !body.is_empty(), allow, retry_after, body: body.into() };
-    mail(net, to, op);
 }
 
 /// Begins an SSE response. Whoever holds the connection counts the stream, so that it is counted once.
@@ -83,7 +114,7 @@ pub fn open<N: Net>(net: &mut N, me: Spot, to: Place, first: &[u8]) {
     if to.at == me {
         net.stream_open(to.exchange, Headers::default(), first);
     } else {
-        mail(net, to, ReplyOp::Open(first.into()));
+        send(net, me, to, Reply::Open(first));
     }
 }
 
@@ -92,7 +123,7 @@ pub fn write<N: Net>(net: &mut N, me: Spot, to: Place, events: &[u8]) {
     if to.at == me {
         net.stream_write(to.exchange, events);
     } else {
-        mail(net, to, ReplyOp::Write(events.into()));
+        send(net, me, to, Reply::Write(events));
     }
 }
 
@@ -101,31 +132,49 @@ pub fn end<N: Net>(net: &mut N, me: Spot, to: Place, last: &[u8]) {
     if to.at == me {
         net.stream_end(to.exchange, last);
     } else {
-        mail(net, to, ReplyOp::End(last.into()));
+        send(net, me, to, Reply::End(last));
+    }
+}
+
+/// Answers a request that came down a pipe of another shard.
+pub fn pipe_reply<N: Net>(net: &mut N, me: Spot, to: Place, message: &[u8]) {
+    if to.at.node == me.node {
+        let mail = EngineMail::PipeReply {
+            from: me.shard,
+            exchange: to.exchange,
+            message: message.into(),
+        };
+        net.mail_surely(to.at.shard, Mail::Engine(mail));
+    } else {
+        let to_there = to.to_origin();
+        net.post(to.at, &Letter::Route(Route::PipeReply { to: to_there, message }));
     }
 }
 
 /// Applies what another shard asked for to one of our exchanges.
-pub fn apply<N: Net>(net: &mut N, to: Exchange, op: &ReplyOp) {
-    match op {
-        ReplyOp::Respond { status, json, allow, retry_after, body } => {
-            let headers = Headers {
-                content_type: json.then_some(JSON),
-                allow: *allow,
-                retry_after: *retry_after,
-                ..Headers::default()
-            };
-            net.respond(to, *status, headers, body);
+pub fn apply<N: Net>(net: &mut N, to: Exchange, reply: Reply<'_>) {
+    match reply {
+        Reply::Respond { status, retry_after, body } => {
+            let content_type = (!body.is_empty()).then_some(JSON);
+            let headers = Headers { content_type, retry_after, ..Headers::default() };
+            net.respond(to, status, headers, body);
         }
-        ReplyOp::Open(first) => net.stream_open(to, Headers::default(), first),
-        ReplyOp::Write(events) => net.stream_write(to, events),
-        ReplyOp::End(last) => net.stream_end(to, last),
+        Reply::Open(first) => net.stream_open(to, Headers::default(), first),
+        Reply::Write(events) => net.stream_write(to, events),
+        Reply::End(last) => net.stream_end(to, last),
     }
 }
 
-fn mail<N: Net>(net: &mut N, to: Place, op: ReplyOp) {
-    let mail = Mail::Engine(EngineMail::Reply { exchange: to.exchange, op });
-    net.mail_surely(to.at.shard, mail);
+/// What finds no link is lost, and so is the link that the request came by: its sender tells its client.
+fn send<N: Net>(net: &mut N, me: Spot, to: Place, reply: Reply<'_>) {
+    if to.at.node == me.node {
+        let op = ReplyOp::new(reply);
+        let mail = Mail::Engine(EngineMail::Reply { from: me.shard, exchange: to.exchange, op });
+        net.mail_surely(to.at.shard, mail);
+    } else {
+        let there = to.to_origin();
+        net.post(to.at, &Letter::Route(Route::Reply { to: there, reply }));
+    }
 }
 
 /// One SSE event around a message.

@@ -1,6 +1,7 @@
 //! Message pipes: newline-delimited TCP, stdio, WebSocket. The connection is the conversation: modern requests
 //! are served statelessly between legacy ones, and closing it ends everything on it (digest d).
 
+use erlmcp_cluster::Spot;
 use erlmcp_protocol::jsonrpc::{self, Message};
 use erlmcp_protocol::mcp::{self, Params, PipeRoute, RpcError, codes, errors};
 
@@ -11,7 +12,7 @@ use super::sessions::Channel;
 use super::slots::Key;
 use super::task_methods::looks_after_tasks;
 use crate::io::ConnId;
-use crate::net::{CloseReason, Net, PipeKind};
+use crate::net::{CloseReason, Exchange, Net, PipeKind};
 
 /// One pipe.
 struct Pipe {
@@ -21,8 +22,9 @@ struct Pipe {
     session: Option<Key>,
     /// Calls in flight, of both eras.
     calls: Vec<Key>,
-    /// Requests that another shard answers.
-    away: usize,
+    /// Requests that another shard answers: the `seq` of each.
+    away: Vec<u32>,
+    last_away: u32,
     /// `subscriptions/listen` streams.
     listens: Vec<Key>,
     /// The peer has said its last word.
@@ -41,8 +43,16 @@ impl Pipes {
             self.0.resize_with(slot + 1, || None);
         }
         let (calls, listens) = (Vec::new(), Vec::new());
-        self.0[slot] =
-            Some(Box::new(Pipe { conn, kind, session: None, calls, away: 0, listens, eof: false }));
+        self.0[slot] = Some(Box::new(Pipe {
+            conn,
+            kind,
+            session: None,
+            calls,
+            away: Vec::new(),
+            last_away: 0,
+            listens,
+            eof: false,
+        }));
     }
 
     fn get(&self, conn: ConnId) -> Option<&Pipe> {
@@ -77,10 +87,17 @@ impl Pipes {
         }
     }
 
+    /// A name for a request of it that another shard is to answer.
+    pub fn next_away(&mut self, conn: ConnId) -> Option<Exchange> {
+        let pipe = self.get_mut(conn)?;
+        pipe.last_away = pipe.last_away.wrapping_add(1);
+        Some(Exchange { conn, seq: pipe.last_away })
+    }
+
     /// Another shard answers a request of it.
-    pub fn add_away(&mut self, conn: ConnId) {
-        if let Some(pipe) = self.get_mut(conn) {
-            pipe.away += 1;
+    pub fn add_away(&mut self, exchange: Exchange) {
+        if let Some(pipe) = self.get_mut(exchange.conn) {
+            pipe.away.push(exchange.seq);
         }
     }
 
@@ -109,8 +126,8 @@ impl Engine {
         let Some(pipe) = self.pipes.get(conn) else { return };
         let (kind, session) = (pipe.kind, pipe.session);
         net.counters().messages_in += 1;
-        let message = match jsonrpc::parse(bytes) {
-            Ok(message) => message,
+        let (message, params) = match mcp::parse_message(bytes) {
+            Ok(read) => read,
             Err(malformed) => {
                 net.counters().error("malformed_message");
                 // Digest d.1: an answer to noise on a pipe between two programs could start a storm.
@@ -121,12 +138,12 @@ impl Engine {
                 return;
             }
         };
-        let (id, method, raw) = match &message {
-            Message::Request { id, method, params } => (Some(id.raw()), method.as_ref(), *params),
-            Message::Notification { method, params } => (None, method.as_ref(), *params),
-            Message::Response { .. } | Message::Batch(_) => (None, "", None),
+        let id = message.request_id();
+        let method = match &message {
+            Message::Request { method, .. } | Message::Notification { method, .. } => &**method,
+            Message::Response { .. } | Message::Batch(_) => "",
         };
-        let params = match mcp::parse_params(raw) {
+        let params = match params {
             Ok(params) => params,
             Err(error) if id.is_some() => return self.pipe_error(net, conn, id, &error),
             Err(_) => return net.counters().error("malformed_message"),
@@ -198,7 +215,7 @@ impl Engine {
             let error = errors::invalid_request("This id is in flight already");
             return self.pipe_error(net, conn, Some(id), &error);
         }
-        let calls = self.pipes.get(conn).map_or(0, |pipe| pipe.calls.len() + pipe.away);
+        let calls = self.pipes.get(conn).map_or(0, |pipe| pipe.calls.len() + pipe.away.len());
         if calls >= self.config.limits.calls_per_client_max as usize {
             net.counters().error("client_calls_full");
             let error =
@@ -216,7 +233,12 @@ impl Engine {
         let call = |key: &Key| self.calls.get(*key).is_some_and(|call| call.id() == id);
         let listen = |key: &Key| self.listens.get(*key).is_some_and(|listen| &*listen.id == id);
         let session = pipe.session.and_then(|session| self.sessions.get(session));
+        let away = |seq: &u32| {
+            let away = self.aways.get(&Exchange { conn, seq: *seq });
+            away.is_some_and(|away| away.id.as_deref() == Some(id))
+        };
         pipe.calls.iter().any(call)
+            || pipe.away.iter().any(away)
             || pipe.listens.iter().any(listen)
             || session.is_some_and(|session| session.calls.iter().any(call))
     }
@@ -314,8 +336,9 @@ impl Engine {
         let Some(pipe) = self.pipes.get(conn) else { return };
         // Those of a batch are known to the session only.
         let session = pipe.session.and_then(|session| self.sessions.get(session));
-        let idle =
-            pipe.calls.is_empty() && pipe.away == 0 && session.is_none_or(|s| s.calls.is_empty());
+        let idle = pipe.calls.is_empty()
+            && pipe.away.is_empty()
+            && session.is_none_or(|s| s.calls.is_empty());
         if idle && pipe.eof {
             net.pipe_close(conn, CloseReason::Done);
         } else if idle && self.draining {
@@ -324,15 +347,38 @@ impl Engine {
     }
 
     /// Another shard has answered a request of a pipe.
-    pub(super) fn pipe_replied<N: Net>(&mut self, net: &mut N, conn: ConnId, message: &[u8]) {
+    pub(super) fn pipe_replied<N: Net>(
+        &mut self,
+        net: &mut N,
+        from: Spot,
+        exchange: Exchange,
+        message: &[u8],
+    ) {
+        if self.awaited(net, from, exchange).is_some() {
+            self.aways.remove(&exchange);
+            self.pipe_answered(net, exchange, message);
+        }
+    }
+
+    /// A request of a pipe that was away has its answer.
+    pub(super) fn pipe_answered<N: Net>(
+        &mut self,
+        net: &mut N,
+        exchange: Exchange,
+        message: &[u8],
+    ) {
+        let Exchange { conn, seq } = exchange;
         let Some(pipe) = self.pipes.get_mut(conn) else { return };
-        pipe.away = pipe.away.saturating_sub(1);
+        pipe.away.retain(|away| *away != seq);
         out::pipe(net, conn, message);
         self.pipe_settle(net, conn);
     }
 
     pub(super) fn pipe_closed<N: Net>(&mut self, net: &mut N, conn: ConnId) {
         let Some(pipe) = self.pipes.remove(conn) else { return };
+        for seq in pipe.away {
+            self.aways.remove(&Exchange { conn, seq });
+        }
         for call in pipe.calls {
             self.cancel_call(net, call);
         }

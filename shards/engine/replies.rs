@@ -4,6 +4,7 @@ use erlmcp_catalog::{NeedInput, Outcome};
 use erlmcp_protocol::jsonrpc;
 use erlmcp_protocol::mcp::{self, RpcError, codes};
 
+use super::Engine;
 use super::caller::{CallOut, Caller};
 use super::calls::{ROUND_REQUESTS_MAX, ROUNDS_MAX, Target};
 use super::gate::retry_after;
@@ -12,8 +13,6 @@ use super::out::{self, Answer};
 use super::rounds::may_ask;
 use super::slots::Key;
 use super::streams::event_id;
-use super::{Engine, EngineMail};
-use crate::message::Mail;
 use crate::net::Net;
 use crate::stats::OutcomeKind;
 
@@ -164,11 +163,7 @@ impl Engine {
             CallOut::Session => self.send_to_session(net, caller.session, message),
             CallOut::Pipe(conn) => out::pipe(net, conn, message),
             CallOut::Batch(batch) => self.batch_done(net, batch, message),
-            CallOut::Away(place) => {
-                let conn = place.exchange.conn;
-                let reply = EngineMail::PipeReply { conn, message: message.into() };
-                net.mail_surely(place.at.shard, Mail::Engine(reply));
-            }
+            CallOut::Away(place) => out::pipe_reply(net, me, place, message),
             // Tasks end in `task_step`.
             CallOut::Task(_) => net.counters().error("answer_without_stream"),
         }

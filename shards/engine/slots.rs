@@ -114,6 +114,11 @@ impl<T> Slots<T> {
         })
     }
 
+    /// All living values.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().filter_map(|entry| entry.value.as_mut())
+    }
+
     /// All living keys, in slot order.
     pub fn keys(&self) -> Vec<Key> {
         self.iter().map(|(key, _)| key).collect()

@@ -322,7 +322,8 @@ mod tests {
 
     fn place(slot: u32) -> Place {
         let conn = ConnId { slot, generation: 0 };
-        Place { at: Spot { node: 0, shard: 0 }, exchange: Exchange { conn, seq: 0 } }
+        let exchange = Exchange { conn, seq: 0 };
+        Place { at: Spot { node: 0, shard: 0 }, epoch: 0, exchange }
     }
 
     fn message(text: &str) -> Rc<[u8]> {

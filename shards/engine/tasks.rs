@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use erlmcp_cluster::Spot;
 use erlmcp_protocol::mcp::{
     InputRequest, InputResponses, TaskDetail, TaskHead, TaskStatus, write_task_members,
 };
@@ -47,6 +48,15 @@ pub struct Parked {
     pub state: Option<Value>,
 }
 
+/// A shard with subscribers of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watcher {
+    /// Which.
+    pub at: Spot,
+    /// There was no way to tell it of the last change.
+    pub missed: bool,
+}
+
 /// One task.
 pub struct Task {
     /// Its sealed id.
@@ -65,8 +75,8 @@ pub struct Task {
     pub ttl_ms: u64,
     /// How often its client should look.
     pub poll_interval_ms: u64,
-    /// Shards with subscribers of it.
-    pub watchers: Vec<u16>,
+    /// Other shards with subscribers of it.
+    pub watchers: Vec<Watcher>,
     /// What it keeps.
     bytes: usize,
 }
@@ -85,6 +95,14 @@ impl Task {
             poll_interval_ms: 0,
             watchers: Vec::new(),
             bytes: 0,
+        }
+    }
+
+    /// A shard has subscribers of it.
+    pub fn add_watcher(&mut self, at: Spot, told: bool) {
+        match self.watchers.iter_mut().find(|watcher| watcher.at == at) {
+            Some(watcher) => watcher.missed = !told,
+            None => self.watchers.push(Watcher { at, missed: !told }),
         }
     }
 
@@ -157,6 +175,16 @@ impl Tasks {
     /// Whether one more fits, which keeps so many bytes.
     pub fn has_room(&self, limits: &Limits, bytes: usize) -> bool {
         self.len() < limits.tasks_max as usize && self.bytes + bytes <= limits.tasks_bytes_max
+    }
+
+    /// All keys.
+    pub fn keys(&self) -> Vec<Key> {
+        self.slots.keys()
+    }
+
+    /// All tasks.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Task> {
+        self.slots.iter_mut()
     }
 
     /// The key of the next task.

@@ -50,6 +50,7 @@ impl Stage {
             access: Arc::new(Access::new(&[], &[]).unwrap()),
             keys: Arc::new(Keyring::new(&[7; 32])),
             epoch: 1,
+            lookout: None,
         };
         let runner = Arc::new(ThreadRunner::new(1).unwrap());
         let fleet = erlmcp_shards::serve::serve(fleet, engine, catalog, runner).unwrap();

@@ -135,6 +135,7 @@ impl World {
             access: Arc::new(access.expect("valid lists")),
             keys: Arc::new(Keyring::new(SECRET)),
             epoch,
+            lookout: None,
         });
         let mut engines = Vec::new();
         let mut bells = Vec::new();
@@ -471,6 +472,7 @@ impl World {
             let counters = &wire.counters;
             for (what, count) in [
                 ("waiters", engine.waiters.len()),
+                ("aways", engine.aways.len()),
                 ("calls", engine.calls.len()),
                 ("batches", engine.batches.len()),
                 ("tasks", engine.tasks.len()),
@@ -523,7 +525,6 @@ impl World {
                     Waiter::Listen(key) => engine.listens.get(*key).is_some(),
                     Waiter::Stream(key) | Waiter::Sse(key) => engine.sessions.get(*key).is_some(),
                     Waiter::Batch(key) => engine.batches.get(*key).is_some(),
-                    Waiter::Away(spot) => *spot != engine.me(),
                 };
                 if !lives {
                     object(format!("{place:?} waits for {waiter:?}, which is over"));

@@ -101,6 +101,7 @@ impl World {
             access: Arc::new(Access::new(&[], &[]).expect("empty lists are valid")),
             keys: Arc::new(Keyring::new(b"sixteen bytes or more of a secret")),
             epoch: 9,
+            lookout: None,
         });
         let shards = (0..SHARDS).map(|index| {
             let facts = ShardConfig {

@@ -1,0 +1,63 @@
+//! What other nodes say, who they are, and what happens to the links to them.
+
+use std::sync::Arc;
+
+use erlmcp_cluster::Spot;
+use erlmcp_cluster::letter::Letter;
+use erlmcp_cluster::view::View;
+
+use super::Engine;
+use super::aways::Setback;
+use super::out::Place;
+use crate::net::{Exchange, LinkEvent, Net};
+
+impl Engine {
+    pub(super) fn letter<N: Net>(&mut self, net: &mut N, from: Spot, letter: Letter<'_>) {
+        match letter {
+            Letter::Route(route) => self.route_letter(net, from, route),
+            Letter::Status(status) => self.status_heard(from, status),
+            Letter::Order(order) => self.order_heard(from, order),
+            Letter::News(_) | Letter::Session(_) => net.counters().error("letter_unexpected"),
+        }
+        self.drain_answers(net);
+    }
+
+    pub(super) fn link<N: Net>(&mut self, net: &mut N, node: u16, event: LinkEvent) {
+        match event {
+            LinkEvent::Up => self.watch_again(net, node),
+            LinkEvent::Drained => {}
+            LinkEvent::Lost => self.node_lost(net, node),
+        }
+        if matches!(event, LinkEvent::Up | LinkEvent::Drained) {
+            self.tell_watchers_again(net, node);
+        }
+    }
+
+    /// The cluster has changed.
+    pub(super) fn see<N: Net>(&mut self, net: &mut N, view: &Arc<View>) {
+        let before = std::mem::replace(&mut self.view, view.clone());
+        for member in before.peers() {
+            if view.home(member.node, member.epoch).is_none() {
+                self.node_lost(net, member.node);
+                self.forget_watchers(member.node);
+            }
+        }
+        self.view_seen();
+    }
+
+    /// Nothing that was under way to or from this node will arrive: who waits for it is told, and its own
+    /// clients are treated as gone (it tells them).
+    fn node_lost<N: Net>(&mut self, net: &mut N, node: u16) {
+        let waiting = self.aways.iter().filter(|(_, away)| away.at.node == node);
+        let waiting: Vec<Exchange> = waiting.map(|(exchange, _)| *exchange).collect();
+        for exchange in waiting {
+            self.fail_away(net, exchange, Setback::NodeLost(node));
+        }
+        let there = self.waiters.keys().filter(|place| place.at.node == node);
+        let there: Vec<Place> = there.copied().collect();
+        for place in there {
+            self.handle_gone_place(net, place);
+        }
+        self.doubt_watchers(node);
+    }
+}
