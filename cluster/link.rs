@@ -243,23 +243,30 @@ impl Handshake {
     /// Who it is, if there may be a link with it.
     fn admit(&self, identity: &[u8], view: &View) -> Result<Identity, Refused> {
         let peer = Identity::read(identity).ok_or(Refused::Malformed)?;
-        if peer.node == self.me.node {
-            let itself = peer.epoch == self.me.epoch;
-            return Err(if itself { Refused::Itself } else { Refused::SameNumber });
-        }
-        let lives = |state| matches!(state, State::Alive | State::Leaving);
-        match view.member(peer.node) {
-            Some(member) if member.epoch != peer.epoch && lives(member.state) => {
-                Err(Refused::SameNumber)
-            }
-            _ => Ok(peer),
-        }
+        admit(&self.me, &peer, view)?;
+        Ok(peer)
     }
 
     fn refuse(&mut self, why: Refused) -> Refusal {
         self.step = Step::Refused;
         Frame::Refuse(why).write(&mut self.out);
         Refusal { why, by_peer: false }
+    }
+}
+
+/// Whether there may be a link between these two: not with oneself, nor with a second run of a living node. A run that
+/// is suspected makes room for the next one.
+pub fn admit(me: &Identity, peer: &Identity, view: &View) -> Result<(), Refused> {
+    if peer.node == me.node {
+        let is_itself = peer.epoch == me.epoch;
+        return Err(if is_itself { Refused::Itself } else { Refused::SameNumber });
+    }
+    let lives = |state| matches!(state, State::Alive | State::Leaving);
+    match view.member(peer.node) {
+        Some(member) if member.epoch != peer.epoch && lives(member.state) => {
+            Err(Refused::SameNumber)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -65,7 +65,7 @@ impl Secrets {
             let line = line.trim_ascii();
             match line.len() {
                 0 => continue,
-                ..SECRET_BYTES_MIN => return Err(SecretError::TooShort(index + 1)),
+                1..SECRET_BYTES_MIN => return Err(SecretError::TooShort(index + 1)),
                 SECRET_BYTES_MIN..=SECRET_BYTES_MAX => lines.push(line.to_vec()),
                 _ => return Err(SecretError::TooLong(index + 1)),
             }
