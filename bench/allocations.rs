@@ -141,6 +141,7 @@ fn start(core: usize) -> Result<Fleet, String> {
         shards: vec![ShardPlace { core: Some(core) }],
         http: Some(([127, 0, 0, 1], 0).into()),
         tcp: None,
+        mesh: None,
         limits: Limits::default(),
         listen: ListenOptions::default(),
         ring: UringConfig { capacity: CAPACITY, ..UringConfig::default() },

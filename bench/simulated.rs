@@ -61,6 +61,7 @@ impl World {
             core: None,
             limits: Limits::default(),
             listeners: vec![ListenerKind::Http],
+            mesh: None,
         };
         let catalog = erlmcp_catalog::demo().map_err(|err| err.to_string())?.into_handle();
         let runner = ThreadRunner::new(1).map_err(|err| err.to_string())?;

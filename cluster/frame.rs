@@ -63,6 +63,9 @@ pub enum Frame<'b> {
     },
     /// There will be no link, and why. Not authenticated: good for a log, never for a decision.
     Refuse(Refused),
+    /// From who was dialled, any time after the handshake: the other end is a living member here, its letters are
+    /// welcome.
+    Open,
     /// What nodes tell each other about members; only between the nodes' first shards.
     Member(#[serde(with = "serde_bytes", borrow)] &'b [u8]),
     /// A [`crate::letter::Letter`].

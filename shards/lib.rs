@@ -7,6 +7,7 @@ pub mod fleet;
 pub mod io;
 pub mod lookout;
 pub mod mail;
+pub mod mesh;
 pub mod message;
 pub mod net;
 pub mod serve;

@@ -300,6 +300,7 @@ fn start_shards(
         shards,
         http: config.server.listen.address(),
         tcp: config.server.tcp.address(),
+        mesh: None,
         limits: config.limits.clone(),
         listen: config.socket.options(),
         ring: UringConfig { capacity: ring_descriptors(&config.limits), ..UringConfig::default() },

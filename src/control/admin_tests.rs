@@ -33,6 +33,7 @@ fn rig() -> Rig {
                 shard: 0,
                 core: Some(3),
                 capacity: 50,
+                mesh: None,
                 counters: Default::default(),
                 ring: Vec::new(),
             };

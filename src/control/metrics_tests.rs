@@ -9,6 +9,7 @@ fn shard(number: u16) -> ShardSnapshot {
         shard: number,
         core: Some(usize::from(number)),
         capacity: 1000,
+        mesh: None,
         counters: Default::default(),
         ring: vec![("enters", 10), ("buffers_lent", 3)],
     }

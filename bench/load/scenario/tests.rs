@@ -41,6 +41,7 @@ impl Stage {
             shards: vec![ShardPlace::default(); 2],
             http: Some(any),
             tcp: Some(any),
+            mesh: None,
             limits: Limits::default(),
             listen: ListenOptions::default(),
             ring: UringConfig { capacity: 1024, ..UringConfig::default() },

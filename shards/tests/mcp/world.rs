@@ -109,6 +109,7 @@ impl World {
                 core: None,
                 limits: limits.clone(),
                 listeners: vec![ListenerKind::Http, ListenerKind::Lines],
+                mesh: None,
             };
             let seat = Seat { at: erlmcp_cluster::Spot { node: 1, shard: index }, shards: SHARDS };
             let own = posts[usize::from(index)].clone();
