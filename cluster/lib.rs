@@ -12,6 +12,7 @@ pub mod link;
 pub mod membership;
 pub mod secret;
 pub mod view;
+pub mod world;
 
 use serde::{Deserialize, Serialize};
 
