@@ -120,7 +120,7 @@ fn nobody_is_given_up_while_every_call_is_late() {
 #[test]
 fn a_stop_short_of_the_timeout_is_forgiven_and_a_longer_one_healed() {
     under_seeds(60, |seed| {
-        for (ms, is_given_up) in [(900, false), (5_000, true)] {
+        for (ms, is_given_up) in [(1_200, false), (5_000, true)] {
             let mut world = World::new(seed, 4);
             world.boot_all();
             world.run_for(3_000);
