@@ -193,6 +193,15 @@ impl Mesh {
         }
     }
 
+    /// There is something to be read, and it is our fault that it is not: who said it lives.
+    pub(crate) fn handle_unread(&mut self, now: Millis, id: ConnId) {
+        let peer = self.link_mut(id).and_then(|link| link.peer);
+        if let (Some(peer), Role::Lead(members)) = (peer, &mut self.role) {
+            members.handle_heard(now, peer.node);
+            self.run_lead(now);
+        }
+    }
+
     fn greet<'i>(&mut self, now: Millis, id: ConnId, input: &[u8]) -> Read<'i> {
         let view = self.view.clone();
         let Some(link) = self.link_mut(id) else { return Read::Broken };
@@ -226,6 +235,9 @@ impl Mesh {
         link.peer = Some(peer);
         match (link.side, &mut self.role) {
             (Side::Accepted { .. }, _) => self.crowd_out(id, peer),
+            (Side::Dialled { target, .. }, Role::Lead(_)) if peer.shard != LEAD => {
+                return self.turn_away(now, id, target);
+            }
             (Side::Dialled { target, .. }, Role::Lead(members)) => {
                 if !members.handle_linked(now, target, identity) {
                     self.links.remove(&id.slot);
@@ -237,11 +249,7 @@ impl Mesh {
             }
             (Side::Dialled { target, call }, Role::Follower(callers)) => {
                 if !call.is_some_and(|call| callers.handle_linked(call, peer)) {
-                    self.refuse(now, Some(target), "wrong_peer");
-                    // Whoever it is: as good as a handshake that failed.
-                    self.disown(id);
-                    self.acts.push_back(Act::Cut(id));
-                    return false;
+                    return self.turn_away(now, id, target);
                 }
                 self.own.insert(peer.node, id);
             }
@@ -360,12 +368,15 @@ impl Mesh {
         self.acts.push_back(Act::Finish(id));
     }
 
-    /// The link counts as one whose handshake failed.
-    fn disown(&mut self, id: ConnId) {
+    /// Another shard was wanted there: as good as a handshake that failed.
+    fn turn_away(&mut self, now: Millis, id: ConnId, target: SocketAddr) -> bool {
+        self.refuse(now, Some(target), "wrong_peer");
         if let Some(link) = self.link_mut(id) {
             link.peer = None;
             link.end = End::Ours;
         }
+        self.acts.push_back(Act::Cut(id));
+        false
     }
 
     /// A link has no room for what must be said on it.
