@@ -152,9 +152,8 @@ impl Mesh {
         };
         let Some(peer) = link.peer else { return self.greet(now, id, input) };
         let is_news = std::mem::replace(&mut link.heard_at, now) != now;
-        if is_news && let Role::Lead(members) = &mut self.role {
-            members.handle_heard(now, peer.node);
-            self.run_lead(now);
+        if is_news {
+            self.hear(now, peer);
         }
         let Some(link) = self.links.get_mut(&id.slot) else { return Read::Broken };
         let (frame, used) = match frame::read(input, bytes_max) {
@@ -189,14 +188,30 @@ impl Mesh {
                 self.try_open(id.slot);
                 Read::Consumed(used)
             }
+            // It has heard who we are, and cannot have us.
+            Frame::Refuse(why) => {
+                link.end = End::Ours;
+                let address = link.address();
+                self.stats.refused_by_peers += 1;
+                self.refusals.note_theirs(now, address, why.name());
+                self.acts.push_back(Act::Cut(id));
+                Read::Broken
+            }
             _ => self.cut(now, id, "forged"),
         }
     }
 
     /// There is something to be read, and it is our fault that it is not: who said it lives.
     pub(crate) fn handle_unread(&mut self, now: Millis, id: ConnId) {
-        let peer = self.link_mut(id).and_then(|link| link.peer);
-        if let (Some(peer), Role::Lead(members)) = (peer, &mut self.role) {
+        if let Some(peer) = self.link_mut(id).and_then(|link| link.peer) {
+            self.hear(now, peer);
+        }
+    }
+
+    /// Somebody lives; if it is another run than the one that is known, that says nothing about the latter.
+    fn hear(&mut self, now: Millis, peer: Peer) {
+        let Role::Lead(members) = &mut self.role else { return };
+        if members.view().member(peer.node).is_some_and(|member| member.epoch == peer.epoch) {
             members.handle_heard(now, peer.node);
             self.run_lead(now);
         }

@@ -145,7 +145,7 @@ fn a_link_short_of_room_refuses_by_urgency_and_says_when_it_has_room_again() {
     let mut world = World::formed(7, Faults::none(), 2, 1);
     world.stop(2, true);
     let to = spot(2, 0);
-    let mut fill = |world: &mut World, urgency, number| {
+    let fill = |world: &mut World, urgency, number| {
         for _ in 0..(ROOM + UNDER_WAY) / LETTER + 20 {
             world.desk(1, 0).post(to, urgency, &numbered(number, to, LETTER));
         }
