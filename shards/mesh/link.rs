@@ -259,14 +259,14 @@ impl Mesh {
                     self.acts.push_back(Act::Cut(id));
                     return false;
                 }
-                self.own.insert(peer.node, id);
+                self.own(peer.node, id);
                 self.run_lead(now);
             }
             (Side::Dialled { target, call }, Role::Follower(callers)) => {
                 if !call.is_some_and(|call| callers.handle_linked(call, peer)) {
                     return self.turn_away(now, id, target);
                 }
-                self.own.insert(peer.node, id);
+                self.own(peer.node, id);
             }
         }
         self.try_open(id.slot);
@@ -381,6 +381,13 @@ impl Mesh {
             self.refuse(now, address, refusal.why.name());
         }
         self.acts.push_back(Act::Finish(id));
+    }
+
+    /// This is our link to that node from now on; one that nobody wanted any more goes.
+    fn own(&mut self, node: u16, id: ConnId) {
+        if let Some(old) = self.own.insert(node, id) {
+            self.give_up(old);
+        }
     }
 
     /// Another shard was wanted there: as good as a handshake that failed.
