@@ -65,9 +65,12 @@ fn report(outcome: Result<(), String>) -> u8 {
 fn serve(args: &Args) -> u8 {
     let (config, mut problems) = configure(args);
     if args.check_config {
-        // The catalog too, so that one look tells everything.
+        // The catalog and the secret too, so that one look tells everything.
+        let secret = config.cluster.as_ref().and_then(|cluster| cluster.secret_file.as_deref());
+        let secret = secret.and_then(|file| secret::read(file).err());
         let catalog = Server::from_config(config).err();
         problems.extend(catalog.map(|err| Problem::general(err.to_string())));
+        problems.extend(secret.map(|err| Problem::general(err.to_string())));
         return tell(&problems).unwrap_or_else(|| {
             println!("config ok");
             0
@@ -83,7 +86,9 @@ fn serve(args: &Args) -> u8 {
         Err(err) => {
             log::error!("{err}");
             match err {
-                BootError::Config(_) | BootError::Catalog(_) => MISCONFIGURED,
+                BootError::Config(_) | BootError::Catalog(_) | BootError::Secret(_) => {
+                    MISCONFIGURED
+                }
                 _ => FAILED,
             }
         }
