@@ -74,7 +74,7 @@ impl Lines {
         let source = self.sources.of(self.dials, target);
         self.dials = self.dials.wrapping_add(1);
         if self.can_connect {
-            self.ring.io.connect(line, target, source);
+            self.ring.io.connect(line, target, source, None);
             return line;
         }
         let adopted =
