@@ -134,12 +134,14 @@ fn start(core: usize) -> Result<Fleet, String> {
         access: Arc::new(Access::new(&[], &[])?),
         keys: Arc::new(Keyring::new(&secret)),
         epoch: 1,
+        lookout: None,
     });
     let fleet = FleetConfig {
         node: 0,
         shards: vec![ShardPlace { core: Some(core) }],
         http: Some(([127, 0, 0, 1], 0).into()),
         tcp: None,
+        mesh: None,
         limits: Limits::default(),
         listen: ListenOptions::default(),
         ring: UringConfig { capacity: CAPACITY, ..UringConfig::default() },

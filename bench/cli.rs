@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use argh::FromArgs;
 
 use crate::load::options::{
-    ChurnArgs, CompareArgs, FanoutArgs, HoldArgs, LadderArgs, RampArgs, RateArgs, SaturateArgs,
-    SlowArgs, SuiteArgs,
+    ChurnArgs, CompareArgs, FanoutArgs, ForwardArgs, HoldArgs, LadderArgs, RampArgs, RateArgs,
+    SaturateArgs, SlowArgs, SuiteArgs,
 };
 
 /// Measure erlmcp-shard. Every number is told as a ratio against the floor of the same host, measured in
@@ -57,6 +57,8 @@ pub enum Scenario {
     Suite(SuiteArgs),
     /// The same to several servers.
     Compare(CompareArgs),
+    /// Sessions that live elsewhere.
+    Forward(ForwardArgs),
     /// The report of runs that were made before.
     Report(ReportArgs),
 }

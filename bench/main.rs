@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Scenario::Ladder(args) => scenario::ladder(args),
         Scenario::Suite(args) => scenario::suite(args),
         Scenario::Compare(args) => scenario::compare(args),
+        Scenario::Forward(args) => scenario::forward(args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

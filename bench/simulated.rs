@@ -61,6 +61,7 @@ impl World {
             core: None,
             limits: Limits::default(),
             listeners: vec![ListenerKind::Http],
+            mesh: None,
         };
         let catalog = erlmcp_catalog::demo().map_err(|err| err.to_string())?.into_handle();
         let runner = ThreadRunner::new(1).map_err(|err| err.to_string())?;
@@ -69,6 +70,7 @@ impl World {
             access: Arc::new(Access::new(&[], &[])?),
             keys: Arc::new(Keyring::new(&[7; 32])),
             epoch: 1,
+            lookout: None,
         };
         let engine = Engine::new(
             Seat { at: erlmcp_cluster::Spot { node: 0, shard: 0 }, shards: 1 },

@@ -5,8 +5,12 @@
 //! The path of a letter: an engine says [`letter::Letter`] to a [`Spot`] → the mesh link of its shard → the link's
 //! end on the other node → the shard it is for → that shard's engine.
 
+pub mod frame;
 pub mod interest;
 pub mod letter;
+pub mod link;
+pub mod membership;
+pub mod secret;
 pub mod view;
 
 use serde::{Deserialize, Serialize};

@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use erlmcp_cluster::Spot;
+use erlmcp_cluster::link::{ADDRESSES_MAX, Identity};
 
 use crate::config::Limits;
 use crate::io::bells::Bells;
@@ -25,6 +26,7 @@ use crate::io::listen::{self, Claim, ListenOptions};
 use crate::io::probe::{self, Missing};
 use crate::io::uring::{Uring, UringConfig};
 use crate::mail::{ForeignPost, Inbox, Mailroom, Post};
+use crate::mesh::{MeshConfig, MeshSeat};
 use crate::message::Mail;
 use crate::service::Service;
 use crate::shard::{ListenerKind, Shard, ShardConfig, Summary};
@@ -36,6 +38,10 @@ const OTHER_DESCRIPTORS: u64 = 256;
 const RING_SLOTS_MAX: u64 = 1 << 20;
 /// Slots beyond `connections_max`, in which the rest is refused.
 const SLOTS_ABOVE_LIMIT: u32 = 128;
+/// Slots for links to other nodes, theirs and ours.
+const MESH_SLOTS: u32 = 2 * crate::mesh::ACCEPTED_MAX as u32;
+/// Links of other nodes that wait to be accepted.
+const MESH_BACKLOG: u32 = 128;
 /// With fewer descriptors than this a shard is not worth starting.
 const RING_SLOTS_MIN: u32 = 64;
 
@@ -57,6 +63,8 @@ pub struct FleetConfig {
     pub http: Option<SocketAddr>,
     /// Newline-delimited TCP; port 0 as above.
     pub tcp: Option<SocketAddr>,
+    /// The cluster; `None`: this node is alone.
+    pub mesh: Option<MeshConfig>,
     /// Limits of each shard.
     pub limits: Limits,
     /// How listeners are made.
@@ -103,6 +111,8 @@ pub enum BootError {
     Pin(u16, usize),
     /// A shard's ring could not be built.
     Ring(u16, io::Error),
+    /// More shards than other nodes can link with.
+    MeshShards(u16),
     /// A shard panicked while it booted.
     Panicked(u16, String),
 }
@@ -128,6 +138,12 @@ impl fmt::Display for BootError {
                  cpuset of this process allow it?"
             ),
             Self::Ring(shard, err) => write!(f, "cannot build the ring of shard {shard}: {err}"),
+            Self::MeshShards(count) => {
+                write!(
+                    f,
+                    "{count} shards were asked for: a node of a cluster has at most {ADDRESSES_MAX}"
+                )
+            }
             Self::Panicked(shard, what) => write!(f, "shard {shard} panicked at boot: {what}"),
         }
     }
@@ -158,6 +174,7 @@ type Ended = (u16, Result<Summary, String>);
 /// The running shards.
 pub struct Fleet {
     addresses: Addresses,
+    mesh: Vec<SocketAddr>,
     posts: Arc<[ForeignPost<Mail>]>,
     threads: Vec<JoinHandle<()>>,
     ended: Receiver<Ended>,
@@ -197,6 +214,17 @@ pub fn start<S: Service + 'static>(
     let addresses =
         Addresses { http: http.as_ref().map(Claim::addr), tcp: tcp.as_ref().map(Claim::addr) };
 
+    let mesh = config.mesh.as_ref().map(|mesh| claim_mesh(count, mesh)).transpose()?;
+    let mesh_claims = mesh.unwrap_or_default();
+    let mesh_addresses: Vec<SocketAddr> = mesh_claims.iter().map(Claim::addr).collect();
+    let mesh_config = config.mesh.clone().map(Arc::new);
+    let config_node = config.node;
+    let seat = |shard: u16| {
+        let config = mesh_config.clone()?;
+        let (node, epoch, addresses) = (config_node, config.epoch, mesh_addresses.clone());
+        Some(MeshSeat { me: Arc::new(Identity { node, epoch, shard, addresses }), config })
+    };
+
     let bells = Bells::new(count).map_err(BootError::Bells)?;
     let ringer = bells.clone();
     let mut room = Mailroom::new(count, move |shard| ringer.ring(shard));
@@ -213,6 +241,11 @@ pub fn start<S: Service + 'static>(
                 kinds.push(kind);
             }
         }
+        if let Some(addr) = mesh_addresses.get(usize::from(index)) {
+            let options = mesh_listen(&config.listen);
+            listeners.push(listen::bind(*addr, &options).map_err(BootError::Listen)?);
+            kinds.push(ListenerKind::Mesh);
+        }
         let Some(mail) = room.take(index) else { break };
         berths.push(Berth {
             config: ShardConfig {
@@ -220,6 +253,7 @@ pub fn start<S: Service + 'static>(
                 core: place.core,
                 limits: config.limits.clone(),
                 listeners: kinds,
+                mesh: seat(index),
             },
             ring,
             listeners,
@@ -234,8 +268,40 @@ pub fn start<S: Service + 'static>(
     }
 
     let (threads, ended) = launch(berths, Arc::new(make))?;
-    let claims = [http, tcp].into_iter().flatten().collect();
-    Ok(Fleet { addresses, posts, threads, ended, capacity: ring.capacity, _claims: claims })
+    let claims = [http, tcp].into_iter().flatten().chain(mesh_claims).collect();
+    let (mesh, capacity) = (mesh_addresses, ring.capacity);
+    Ok(Fleet { addresses, mesh, posts, threads, ended, capacity, _claims: claims })
+}
+
+/// An address of its own for each shard's links: a link is to one shard.
+fn claim_mesh(count: u16, mesh: &MeshConfig) -> Result<Vec<Claim>, BootError> {
+    if ADDRESSES_MAX < usize::from(count) {
+        return Err(BootError::MeshShards(count));
+    }
+    let invalid =
+        |what: String| BootError::Listen(io::Error::new(io::ErrorKind::InvalidInput, what));
+    let listen = mesh.listen;
+    if listen.ip().is_unspecified() {
+        let what =
+            format!("cannot listen on {listen} for links: other nodes must be able to reach it");
+        return Err(invalid(what));
+    }
+    let claim = |shard: u16| {
+        let port = match listen.port() {
+            0 => Some(0),
+            first => first.checked_add(shard),
+        };
+        let no_port = || invalid(format!("no port is left for shard {shard} after {listen}"));
+        let addr = SocketAddr::new(listen.ip(), port.ok_or_else(no_port)?);
+        listen::claim(addr).map_err(BootError::Listen)
+    };
+    (0..count).map(claim).collect()
+}
+
+/// Links are few, and full of traffic: the kernel may tune their buffers.
+fn mesh_listen(clients: &ListenOptions) -> ListenOptions {
+    let (recv_buffer_bytes, send_buffer_bytes) = (None, None);
+    ListenOptions { backlog: MESH_BACKLOG, recv_buffer_bytes, send_buffer_bytes, ..*clients }
 }
 
 /// Starts the threads, waits until all are ready, and lets them go; or ends those that are.
@@ -349,7 +415,8 @@ fn ring_capacity(config: &FleetConfig) -> Result<u32, BootError> {
     }
     let mut capacity = limit.min(RING_SLOTS_MAX).min(u64::from(config.ring.capacity)) as u32;
     if config.limits.connections_max != 0 {
-        let wanted = config.limits.connections_max.saturating_add(SLOTS_ABOVE_LIMIT);
+        let links = if config.mesh.is_some() { MESH_SLOTS } else { 0 };
+        let wanted = config.limits.connections_max.saturating_add(SLOTS_ABOVE_LIMIT + links);
         capacity = capacity.min(wanted);
     }
     Ok(capacity.max(RING_SLOTS_MIN))
@@ -373,6 +440,11 @@ impl Fleet {
     /// Where clients connect.
     pub fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// Where each shard listens for links of other nodes; empty without a mesh.
+    pub fn mesh_addresses(&self) -> &[SocketAddr] {
+        &self.mesh
     }
 
     /// Post to every shard, by index.

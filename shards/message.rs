@@ -4,6 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use erlmcp_catalog::{CallEvent, Change, Snapshot};
+use erlmcp_cluster::Spot;
+use erlmcp_cluster::secret::Secrets;
+use erlmcp_cluster::view::View;
 
 use crate::engine::EngineMail;
 use crate::stats::ShardSnapshot;
@@ -23,6 +26,38 @@ pub enum Mail {
     },
     /// Leave now.
     Abort,
+    /// A letter that came over another shard's link.
+    Letter {
+        /// Who says it.
+        from: Spot,
+        /// An [`erlmcp_cluster::letter::Letter`].
+        bytes: Box<[u8]>,
+    },
+    /// The cluster has changed, says the first shard.
+    View(Arc<View>),
+    /// A link of another shard from or to this node broke.
+    Lost {
+        /// The node.
+        node: u16,
+    },
+    /// End all links from and to this run of a node, says the first shard.
+    Cut {
+        /// The node.
+        node: u16,
+        /// Which run.
+        epoch: u32,
+    },
+    /// A shard that drains has nothing left to do, or again something; to the first shard.
+    Idle {
+        /// Which.
+        shard: u16,
+        /// Whether it could leave.
+        is_idle: bool,
+    },
+    /// All shards are done: close the links and leave, says the first shard.
+    Farewell,
+    /// The secrets were replaced; for handshakes from now on.
+    Secrets(Arc<Secrets>),
 }
 
 /// A change of the catalog or of a resource, on its way to every shard.

@@ -8,9 +8,10 @@
 //! buffers is armed after that.
 
 use crate::config::Limits;
-use crate::conn::{Conns, Due, Speaks};
+use crate::conn::{Conns, Due, MeshMail, Speaks};
 use crate::io::{Completion, Io, Millis};
 use crate::mail::{Inbox, Post};
+use crate::mesh::MeshSeat;
 use crate::message::Mail;
 use crate::net::Net;
 use crate::service::Service;
@@ -41,6 +42,8 @@ pub enum ListenerKind {
     Http,
     /// Newline-delimited JSON.
     Lines,
+    /// Links of other nodes.
+    Mesh,
 }
 
 /// Plain facts about one shard.
@@ -54,12 +57,14 @@ pub struct ShardConfig {
     pub limits: Limits,
     /// What its listeners speak, in the order of the ring's [`crate::io::ListenerIndex`].
     pub listeners: Vec<ListenerKind>,
+    /// Its place in a mesh, if it is in one.
+    pub mesh: Option<MeshSeat>,
 }
 
 /// How a shard ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Summary {
-    /// Connections it ever accepted, refused ones included.
+    /// Clients it ever accepted, refused ones included.
     pub accepted: u64,
     /// Connections cut because the drain's deadline passed, or because it was told to leave at once.
     pub cut: u32,
@@ -132,11 +137,16 @@ impl<I: Io, S: Service> Shard<I, S> {
             speaks: match kind {
                 ListenerKind::Http => Speaks::Http,
                 ListenerKind::Lines => Speaks::Lines,
+                ListenerKind::Mesh => Speaks::Mesh,
             },
             state: Accepting::Off,
         });
+        let mut conns = Conns::new(config.limits, post, &seed, io.now(), refuse_at);
+        if let Some(seat) = config.mesh {
+            conns.join(seat);
+        }
         Self {
-            conns: Conns::new(config.limits, post, &seed, io.now(), refuse_at),
+            conns,
             service,
             inbox,
             index: config.index,
@@ -194,7 +204,7 @@ impl<I: Io, S: Service> Shard<I, S> {
 
     /// How it went.
     pub fn summary(&self) -> Summary {
-        Summary { accepted: self.accepted, cut: self.conns.occupied() }
+        Summary { accepted: self.accepted, cut: self.conns.clients() }
     }
 
     /// How long this turn may block: `None` when there is work that needs no completion.
@@ -235,9 +245,13 @@ impl<I: Io, S: Service> Shard<I, S> {
                     }
                 }
                 Completion::Accepted { listener, slot } => {
-                    self.accepted += 1;
-                    let speaks = self.listeners[usize::from(listener)].speaks;
-                    self.conns.open(slot, speaks);
+                    match self.listeners[usize::from(listener)].speaks {
+                        Speaks::Mesh => self.conns.handle_caller(slot, None),
+                        speaks => {
+                            self.accepted += 1;
+                            self.conns.open(slot, speaks);
+                        }
+                    }
                 }
                 Completion::AcceptEnded { listener, errno } => {
                     let state = &mut self.listeners[usize::from(listener)].state;
@@ -252,8 +266,10 @@ impl<I: Io, S: Service> Shard<I, S> {
                         }
                     };
                 }
-                // A shard opens no connections of its own yet.
-                Completion::Connected { .. } | Completion::Bell => {}
+                Completion::Connected { token, result } => {
+                    self.conns.handle_connected(token, result);
+                }
+                Completion::Bell => {}
             }
         }
         self.conns.tell(&mut self.service);
@@ -286,6 +302,7 @@ impl<I: Io, S: Service> Shard<I, S> {
             match due {
                 Due::Conn(id) => self.conns.handle_due(id, at),
                 Due::Service(key) => self.service.handle_timer(&mut self.conns, key),
+                Due::Mesh => self.conns.handle_mesh_due(at),
                 Due::Accept(listener) => {
                     let state = &mut self.listeners[usize::from(listener)].state;
                     if *state == Accepting::Resting {
@@ -317,6 +334,21 @@ impl<I: Io, S: Service> Shard<I, S> {
                 }
                 Mail::Drain { deadline_ms } => self.begin_drain(deadline_ms),
                 Mail::Abort => self.is_over = true,
+                Mail::Letter { from, bytes } => {
+                    self.conns.serve_letter(&mut self.service, from, &bytes);
+                }
+                Mail::View(view) => self.conns.handle_mesh_mail(MeshMail::View(view)),
+                Mail::Lost { node } => self.conns.handle_mesh_mail(MeshMail::Lost(node)),
+                Mail::Cut { node, epoch } => {
+                    self.conns.handle_mesh_mail(MeshMail::Cut(node, epoch));
+                }
+                Mail::Idle { shard, is_idle } => {
+                    self.conns.handle_mesh_mail(MeshMail::Idle(shard, is_idle));
+                }
+                Mail::Farewell => self.conns.handle_mesh_mail(MeshMail::Farewell),
+                Mail::Secrets(secrets) => {
+                    self.conns.handle_mesh_mail(MeshMail::Secrets(secrets));
+                }
             }
             self.conns.tell(&mut self.service);
         }
@@ -340,8 +372,14 @@ impl<I: Io, S: Service> Shard<I, S> {
         let resume_at = self.stop_at.saturating_sub(SPARE_SLOTS / 2).max(1);
         self.is_full = if self.is_full { resume_at <= occupied } else { self.stop_at <= occupied };
         let is_draining = self.drain_until.is_some();
+        let is_mesh_closing = self.conns.is_mesh_closing();
         for (index, listener) in self.listeners.iter_mut().enumerate() {
             let index = index as u8;
+            // Whoever drains still answers other nodes.
+            let is_draining = match listener.speaks {
+                Speaks::Mesh => is_mesh_closing,
+                _ => is_draining,
+            };
             match listener.state {
                 Accepting::On if is_draining || self.is_full => {
                     self.io.accept_stop(index);
@@ -367,13 +405,15 @@ impl<I: Io, S: Service> Shard<I, S> {
         self.drain_until = Some(self.drain_until.map_or(until, |before| before.min(until)));
         if is_first {
             self.conns.drain();
+            self.conns.leave_mesh();
             self.service.handle_drain(&mut self.conns);
         }
     }
 
     fn check_drain(&mut self) {
         let Some(until) = self.drain_until else { return };
-        let is_empty = self.conns.occupied() == 0 && self.service.is_idle();
+        let is_idle = self.conns.clients() == 0 && self.service.is_idle();
+        let is_empty = self.conns.part_from_mesh(is_idle) && is_idle;
         if is_empty || until <= self.conns.now() {
             self.is_over = true;
         }
@@ -394,6 +434,7 @@ impl<I: Io, S: Service> Shard<I, S> {
             core: self.core,
             capacity: self.conns.refuse_at(),
             counters: self.conns.counters().clone(),
+            mesh: self.conns.mesh_stats(),
             ring,
         }
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
+use crate::mesh::MeshStats;
+
 /// How a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
@@ -163,6 +165,8 @@ pub struct ShardSnapshot {
     pub capacity: u32,
     /// Its counters.
     pub counters: Counters,
+    /// Its links to other nodes, when it has a mesh.
+    pub mesh: Option<MeshStats>,
     /// Ring health: (name, value), e.g. `enters`, `enobufs`, `late`, `cq_overflow`, `parked`.
     pub ring: Vec<(&'static str, u64)>,
 }

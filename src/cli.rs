@@ -1,11 +1,12 @@
 //! The command line, as design.md §11 and scripts know it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use argh::FromArgs;
 use erlmcp_tuning::Kind;
 
-use crate::config::{Bind, CatalogSource, Config, LogFormat};
+use crate::config::{Bind, CatalogSource, Config, LogFormat, SyncMode, parse_mesh, parse_node};
 use crate::cores::parse_cores;
 
 /// An MCP server for bare-metal Linux: one shard per core, io_uring, nothing shared.
@@ -73,6 +74,27 @@ pub struct Args {
     #[argh(option, arg_name = "text|json", from_str_fn(LogFormat::parse))]
     pub log: Option<LogFormat>,
 
+    /// this node's number in its cluster, from 1 on; each node needs its own
+    #[argh(option, arg_name = "N", from_str_fn(parse_node))]
+    pub node: Option<u16>,
+
+    /// where the first shard listens for other nodes, the next shard on the next port; default 127.0.0.1:7946
+    #[argh(option, arg_name = "IP:PORT", from_str_fn(parse_mesh))]
+    pub mesh_listen: Option<SocketAddr>,
+
+    /// a node to look for, where its first shard listens; may be repeated
+    #[argh(option, arg_name = "IP:PORT", from_str_fn(parse_mesh))]
+    pub peer: Vec<SocketAddr>,
+
+    /// file with the secret that all nodes share; see `secret`
+    #[argh(option, arg_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+
+    /// when a session is copied to another node: lazy (within a second) or eager (before the client is
+    /// answered); default lazy
+    #[argh(option, arg_name = "lazy|eager", from_str_fn(SyncMode::parse))]
+    pub sync: Option<SyncMode>,
+
     /// print the version and leave
     #[argh(switch)]
     pub version: bool,
@@ -90,6 +112,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Drain a running server.
     Drain(DrainArgs),
+    /// Make a secret for a cluster.
+    Secret(SecretArgs),
     /// Look at the host.
     Tune(TuneArgs),
 }
@@ -119,17 +143,35 @@ pub struct StatusArgs {
     pub admin: String,
 }
 
-/// Stop accepting, finish calls in flight, leave.
+/// Stop accepting, finish calls in flight, hand sessions to other nodes, leave.
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(
     subcommand,
     name = "drain",
-    example = "Drain the server on this machine:\n  {command_name} --admin 127.0.0.1:9464"
+    example = "Drain the server on this machine:\n  {command_name} --admin 127.0.0.1:9464",
+    example = "Drain node 3 of its cluster through it:\n  {command_name} --node 3"
 )]
 pub struct DrainArgs {
+    /// drain this node of the cluster instead of the one that is asked
+    #[argh(option, arg_name = "N", from_str_fn(parse_node))]
+    pub node: Option<u16>,
+
     /// the server's admin address; default 127.0.0.1:9464
     #[argh(option, arg_name = "IP:PORT", default = "crate::config::DEFAULT_ADMIN.into()")]
     pub admin: String,
+}
+
+/// Make a secret for a cluster: one line of 256 random bits. In a file it is for its owner only, as servers want it.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "secret",
+    example = "Make the secret of a new cluster, then copy it to every node:\n  {command_name} /etc/erlmcp-shard/cluster.secret"
+)]
+pub struct SecretArgs {
+    /// file to make, which must not be there yet; default: print it
+    #[argh(positional, arg_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// Look at the limits of this host, and raise them.
@@ -252,6 +294,25 @@ impl Args {
         server.allow_origin.extend(self.allow_origin.iter().cloned());
         server.allow_host.extend(self.allow_host.iter().cloned());
         server.public |= self.public;
+        self.apply_cluster(config);
+    }
+
+    /// Any flag about the cluster means that there is one.
+    fn apply_cluster(&self, config: &mut Config) {
+        let is_meant = self.node.is_some()
+            || self.mesh_listen.is_some()
+            || !self.peer.is_empty()
+            || self.secret_file.is_some()
+            || self.sync.is_some();
+        if !is_meant {
+            return;
+        }
+        let cluster = config.cluster.get_or_insert_default();
+        cluster.node = self.node.or(cluster.node);
+        cluster.secret_file = self.secret_file.clone().or(cluster.secret_file.take());
+        set(&mut cluster.listen, self.mesh_listen);
+        set(&mut cluster.sync, self.sync);
+        cluster.peers.extend(&self.peer);
     }
 }
 

@@ -3,6 +3,7 @@
 use argh::FromArgs;
 
 use super::*;
+use crate::config::ClusterConfig;
 
 #[track_caller]
 fn parse(words: &[&str]) -> Args {
@@ -109,6 +110,10 @@ fn mistakes_say_what_to_write() {
     check_err(&["--shards-per-core", "65"], "is not a number from 1 to 64");
     check_err(&["--log", "xml"], "neither \"text\" nor \"json\"");
     check_err(&["--cluster"], "--cluster");
+    check_err(&["--node", "0"], "is not a number from 1 to 65535");
+    check_err(&["drain", "--node", "b"], "is not a number from 1 to 65535");
+    check_err(&["--peer", "b:1"], "is not IP:PORT, like 10.0.0.1:7946");
+    check_err(&["--sync", "often"], "neither \"lazy\" nor \"eager\"");
     check_err(&["tune"], "check");
     check_err(&["tune", "render", "systemctl"], "\"systemctl\" is none of sysctl, systemd, limits");
     check_err(&["tune", "check", "--shards", "0"], "is not a number from 1 to 65535");
@@ -127,7 +132,7 @@ fn commands_have_their_own_flags() {
     );
     assert_eq!(
         parse(&["drain"]).command,
-        Some(Command::Drain(DrainArgs { admin: crate::config::DEFAULT_ADMIN.into() }))
+        Some(Command::Drain(DrainArgs { node: None, admin: crate::config::DEFAULT_ADMIN.into() }))
     );
     let tune = |words: &[&str]| match parse(words).command {
         Some(Command::Tune(tune)) => tune.command,
@@ -151,6 +156,7 @@ fn every_help_has_an_example() {
         &[][..],
         &["status"],
         &["drain"],
+        &["secret"],
         &["tune"],
         &["tune", "check"],
         &["tune", "apply"],
@@ -159,4 +165,38 @@ fn every_help_has_an_example() {
         let words: Vec<&str> = words.iter().copied().chain(["--help"]).collect();
         check_err(&words, "Examples:");
     }
+}
+
+#[test]
+fn any_flag_of_the_cluster_means_that_there_is_one() {
+    let cluster = |words: &[&str]| {
+        let mut config = Config::default();
+        parse(words).apply(&mut config);
+        config.cluster
+    };
+    assert_eq!(cluster(&[]), None);
+    let base = ClusterConfig::default();
+    let words = ["--node", "3", "--secret-file", "s", "--peer", "[::1]:1", "--peer", "[::1]:2"];
+    let expect = ClusterConfig {
+        node: Some(3),
+        secret_file: Some("s".into()),
+        peers: vec!["[::1]:1".parse().unwrap(), "[::1]:2".parse().unwrap()],
+        ..base.clone()
+    };
+    assert_eq!(cluster(&words), Some(expect));
+    let listen = "127.0.0.1:9".parse().unwrap();
+    let expect = ClusterConfig { listen, sync: SyncMode::Eager, ..base };
+    assert_eq!(cluster(&["--mesh-listen", "127.0.0.1:9", "--sync", "eager"]), Some(expect));
+}
+
+#[test]
+fn flags_of_the_cluster_beat_the_file_and_its_peers_add_up() {
+    let mut config = Config::default();
+    let file = "[cluster]\nnode = 1\nsync = 'eager'\npeers = ['127.0.0.1:1']\nsecret_file = '/s'\n";
+    assert_eq!(crate::config::apply_file(&mut config, "c.toml".as_ref(), file), []);
+    parse(&["--node", "2", "--peer", "127.0.0.1:2"]).apply(&mut config);
+    let cluster = config.cluster.unwrap();
+    assert_eq!((cluster.node, cluster.sync), (Some(2), SyncMode::Eager));
+    assert_eq!(cluster.peers.len(), 2);
+    assert_eq!(cluster.secret_file, Some("/s".into()));
 }

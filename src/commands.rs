@@ -8,7 +8,7 @@ use crate::cli::{Args, Command};
 use crate::config::{Config, Problem};
 use crate::cores::online_cores;
 use crate::server::{BootError, Server};
-use crate::{client, log as stderr_log, tune};
+use crate::{client, log as stderr_log, secret, tune};
 
 /// Something failed.
 const FAILED: u8 = 1;
@@ -43,6 +43,7 @@ fn run(args: Args) -> u8 {
         None => serve(&args),
         Some(Command::Status(status)) => report(client::status(status)),
         Some(Command::Drain(drain)) => report(client::drain(drain)),
+        Some(Command::Secret(args)) => report(secret::make(args.file.as_deref())),
         Some(Command::Tune(command)) => match tune::run(command) {
             Ok(true) => 0,
             Ok(false) => FAILED,
@@ -64,9 +65,12 @@ fn report(outcome: Result<(), String>) -> u8 {
 fn serve(args: &Args) -> u8 {
     let (config, mut problems) = configure(args);
     if args.check_config {
-        // The catalog too, so that one look tells everything.
+        // The catalog and the secret too, so that one look tells everything.
+        let secret = config.cluster.as_ref().and_then(|cluster| cluster.secret_file.as_deref());
+        let secret = secret.and_then(|file| secret::read(file).err());
         let catalog = Server::from_config(config).err();
         problems.extend(catalog.map(|err| Problem::general(err.to_string())));
+        problems.extend(secret.map(|err| Problem::general(err.to_string())));
         return tell(&problems).unwrap_or_else(|| {
             println!("config ok");
             0
@@ -82,7 +86,9 @@ fn serve(args: &Args) -> u8 {
         Err(err) => {
             log::error!("{err}");
             match err {
-                BootError::Config(_) | BootError::Catalog(_) => MISCONFIGURED,
+                BootError::Config(_) | BootError::Catalog(_) | BootError::Secret(_) => {
+                    MISCONFIGURED
+                }
                 _ => FAILED,
             }
         }

@@ -16,6 +16,7 @@
 
 mod cli;
 mod client;
+mod cluster;
 mod commands;
 pub mod config;
 #[allow(unsafe_code)] // One line, in control/admin.rs: a bound socket is handed to glommio.
@@ -25,6 +26,7 @@ mod host;
 mod log;
 mod notify;
 mod running;
+mod secret;
 mod server;
 mod stdio;
 mod tune;

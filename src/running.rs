@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use erlmcp_catalog::{Catalog, Handle};
+use erlmcp_shards::engine::EngineMail;
 use erlmcp_shards::fleet::{Fleet, Panicked};
 use erlmcp_shards::mail::ForeignPost;
 use erlmcp_shards::message::Mail;
@@ -15,6 +16,7 @@ use erlmcp_shards::shard::Summary;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle as SignalHandle, Signals};
 
+use crate::cluster::{ClusterSeat, Nudge, ordered};
 use crate::config::Config;
 use crate::control::Control;
 
@@ -25,12 +27,17 @@ const ABORT_GRACE: Duration = Duration::from_secs(2);
 /// How long stdout may take to swallow the last replies.
 const STDIO_GRACE: Duration = Duration::from_secs(2);
 
+/// Events that may wait. They are rare: signals, orders, changes of the cluster.
+pub const EVENTS_MAX: usize = 1024;
+
 /// What happens to a running server.
 pub enum Event {
     /// A signal arrived.
     Signal(i32),
     /// Somebody asked for a drain.
     Drain,
+    /// The cluster has changed, or wants something.
+    Cluster(Nudge),
     /// The pipe to stdin and stdout is at its end.
     StdioClosed,
     /// The last shard left.
@@ -68,12 +75,16 @@ pub struct Addresses {
     pub tcp: Option<SocketAddr>,
     /// Metrics, health, status, drain.
     pub admin: Option<SocketAddr>,
+    /// The first shard's links to other nodes.
+    pub mesh: Option<SocketAddr>,
 }
 
 impl Addresses {
     /// `listening http 127.0.0.1:8080` and so on: scripts parse these.
     pub fn lines(&self) -> Vec<String> {
-        [("http", self.http), ("tcp", self.tcp), ("admin", self.admin)]
+        let named =
+            [("http", self.http), ("tcp", self.tcp), ("admin", self.admin), ("mesh", self.mesh)];
+        named
             .into_iter()
             .filter_map(|(name, address)| Some(format!("listening {name} {}", address?)))
             .collect()
@@ -87,6 +98,7 @@ pub struct Running {
     catalog_file: Option<PathBuf>,
     posts: Arc<[ForeignPost<Mail>]>,
     control: Control,
+    cluster: Option<ClusterSeat>,
     drain_ms: u64,
     events: Sender<Event>,
     on_event: Receiver<Event>,
@@ -103,12 +115,17 @@ impl Running {
         control: Control,
         catalog: Handle,
         catalog_file: Option<PathBuf>,
+        cluster: Option<ClusterSeat>,
         admin: Option<SocketAddr>,
         config: &Config,
         (events, on_event): (Sender<Event>, Receiver<Event>),
     ) -> Self {
-        let addresses =
-            Addresses { http: fleet.addresses().http, tcp: fleet.addresses().tcp, admin };
+        let addresses = Addresses {
+            http: fleet.addresses().http,
+            tcp: fleet.addresses().tcp,
+            admin,
+            mesh: fleet.mesh_addresses().first().copied(),
+        };
         let posts = fleet.posts().clone();
         let ended = events.clone();
         let join = move || drop(ended.send(Event::FleetEnded(fleet.join())));
@@ -123,6 +140,7 @@ impl Running {
             catalog_file,
             posts,
             control,
+            cluster,
             drain_ms: config.server.drain_ms,
             events,
             on_event,
@@ -142,7 +160,7 @@ impl Running {
         &self.catalog
     }
 
-    /// From now on SIGTERM and SIGINT drain, SIGHUP reads the catalog file anew.
+    /// From now on SIGTERM and SIGINT drain, SIGHUP reads the catalog file and the cluster's secret anew.
     pub fn handle_signals(&mut self) {
         let mut signals = match Signals::new([SIGTERM, SIGINT, SIGHUP]) {
             Ok(signals) => signals,
@@ -187,6 +205,13 @@ impl Running {
                 Ok(Event::Drain) => {
                     log::info!("asked to drain, for at most {} ms", self.drain_ms);
                     return None;
+                }
+                Ok(Event::Cluster(nudge)) => {
+                    self.tell_news();
+                    if let Some(what) = ordered(nudge) {
+                        log::info!("{what}, for at most {} ms", self.drain_ms);
+                        return None;
+                    }
                 }
                 Ok(Event::StdioClosed) => {
                     self.stdio_open = false;
@@ -235,6 +260,10 @@ impl Running {
                     self.stdio_open = false;
                     continue;
                 }
+                Ok(Event::Cluster(_)) => {
+                    self.tell_news();
+                    continue;
+                }
                 Ok(Event::Signal(_) | Event::Drain) => continue,
                 Err(RecvTimeoutError::Timeout) if !is_aborted => {
                     log::warn!("shards did not leave in time");
@@ -263,17 +292,42 @@ impl Running {
         }
     }
 
-    /// Reads the catalog file anew; what is wrong with it changes nothing.
-    fn reload(&self) {
-        let Some(path) = &self.catalog_file else {
-            return log::info!("SIGHUP: the catalog is built in, there is nothing to read anew");
-        };
+    /// Reads the catalog file and the cluster's secret anew; what is wrong with one of them changes nothing.
+    fn reload(&mut self) {
         crate::notify::reloading();
-        match Catalog::load(path).and_then(|catalog| self.catalog.replace(catalog)) {
-            Ok(()) => log::info!("SIGHUP: serving {} as it is now", path.display()),
-            Err(err) => log::error!("SIGHUP: still serving the old catalog: {err}"),
+        match &self.catalog_file {
+            None => log::info!("SIGHUP: the catalog is built in, there is nothing to read anew"),
+            Some(path) => {
+                match Catalog::load(path).and_then(|catalog| self.catalog.replace(catalog)) {
+                    Ok(()) => log::info!("SIGHUP: serving {} as it is now", path.display()),
+                    Err(err) => log::error!("SIGHUP: still serving the old catalog: {err}"),
+                }
+            }
         }
+        self.reload_secret();
         crate::notify::ready();
+    }
+
+    fn reload_secret(&mut self) {
+        let Some(cluster) = &mut self.cluster else { return };
+        match cluster.reread() {
+            Ok(None) => log::info!("SIGHUP: the cluster's secret is what it was"),
+            Ok(Some((secrets, keys))) => {
+                // Links first: who seals with a new secret should find it known wherever its links reach.
+                self.tell_all(|| Mail::Secrets(secrets.clone()));
+                self.tell_all(|| Mail::Engine(EngineMail::Keys(keys.clone())));
+                log::info!(
+                    "SIGHUP: the cluster's secret was replaced ({secrets:?}, the first one seals)"
+                );
+            }
+            Err(err) => log::error!("SIGHUP: still using the old secret: {err}"),
+        }
+    }
+
+    fn tell_news(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.tell_news();
+        }
     }
 
     fn tell_all(&self, letter: impl Fn() -> Mail) {

@@ -65,6 +65,7 @@ fn addresses_are_printed_as_scripts_expect_them() {
         http: Some("127.0.0.1:8080".parse().unwrap()),
         tcp: None,
         admin: Some("[::1]:9464".parse().unwrap()),
+        mesh: None,
     };
     assert_eq!(addresses.lines(), ["listening http 127.0.0.1:8080", "listening admin [::1]:9464"]);
 }

@@ -17,14 +17,17 @@ use erlmcp_shards::config::Limits;
 use erlmcp_shards::engine::EngineConfig;
 use erlmcp_shards::fleet::{self, Fleet, FleetConfig, ShardPlace};
 use erlmcp_shards::io::uring::UringConfig;
+use erlmcp_shards::lookout::Lookout;
 use erlmcp_shards::serve::serve;
 use erlmcp_tuning::Finding;
 
+use crate::cluster::ClusterSeat;
 use crate::config::{Bind, CatalogSource, Config, Problem};
-use crate::control::{AdminSeat, Collect, Control};
+use crate::control::{self, AdminSeat, Collect, Control};
 use crate::cores::online_cores;
 use crate::host;
-use crate::running::{Event, Exit, Running};
+use crate::running::{EVENTS_MAX, Event, Exit, Running};
+use crate::secret::SecretError;
 use crate::stdio;
 
 /// How long a snapshot of a shard is waited for.
@@ -53,6 +56,8 @@ pub enum BootError {
     Config(Vec<Problem>),
     /// The catalog cannot be served.
     Catalog(CatalogError),
+    /// The cluster's secret cannot be used.
+    Secret(SecretError),
     /// The host lacks something without which nothing works.
     Host(Box<Finding>),
     /// The admin address cannot be listened on.
@@ -75,6 +80,7 @@ impl fmt::Display for BootError {
                 out.write_str(&lines.join("\n"))
             }
             Self::Catalog(err) => write!(out, "catalog: {err}"),
+            Self::Secret(err) => err.fmt(out),
             Self::Host(finding) => write!(out, "this host cannot run it: {finding}"),
             Self::Admin(address, err) if err.kind() == io::ErrorKind::AddrInUse => write!(
                 out,
@@ -194,36 +200,51 @@ impl Server {
         }
         config.warnings().iter().for_each(|warning| log::warn!("{warning}"));
         let places = places(&config, &online);
+        let (events, on_event) = crossbeam_channel::bounded(EVENTS_MAX);
+        let epoch = getrandom::u32().map_err(BootError::Random)?;
+        let cluster = ClusterSeat::take(&config, places.len(), epoch, events.clone())
+            .map_err(BootError::Secret)?;
         host::check(&config, places.len()).map_err(BootError::Host)?;
 
-        let access = access(&config)?;
         let admin = bind_admin(&config)?;
         let control = Control::start().map_err(BootError::Control)?;
         let catalog = catalog.into_handle();
-        let fleet = start_shards(&config, places, access.clone(), &catalog, control.runner())?;
+        let common = EngineConfig {
+            limits: config.limits.clone(),
+            access: access(&config)?,
+            keys: keys(cluster.as_ref())?,
+            epoch,
+            lookout: cluster.as_ref().map(|seat| -> Arc<dyn Lookout> { seat.board().clone() }),
+        };
+        let fleet =
+            start_shards(&config, places, common, cluster.as_ref(), &catalog, control.runner())?;
         if !config.server.stdio {
             host::tell_capacity(&fleet, &config, SNAPSHOT_PATIENCE);
         }
 
-        let (events, on_event) = crossbeam_channel::unbounded();
         let posts = fleet.posts().clone();
         let shards = posts.len();
         let collect: Collect = Arc::new(move || fleet::snapshots(&posts, SNAPSHOT_PATIENCE));
         control.beat(collect.clone(), shards).map_err(BootError::Control)?;
-        let admin_address = match admin {
-            None => None,
-            Some(listener) => {
-                let events = events.clone();
-                let seat = AdminSeat {
-                    listener,
-                    // The admin listener is for operators' tools: hosts may be named, web origins may not.
-                    access: Access::new(&[], &config.server.allow_host).unwrap_or_default(),
-                    shards,
-                    collect,
-                    on_drain: Box::new(move || drop(events.send(Event::Drain))),
-                };
-                Some(control.serve_admin(seat).map_err(BootError::Control)?)
-            }
+        let admin_address = if admin.is_none() && cluster.is_none() {
+            None
+        } else {
+            let events = events.clone();
+            let lead = fleet.posts().first().cloned();
+            let seat = AdminSeat {
+                listener: admin,
+                // The admin listener is for operators' tools: hosts may be named, web origins may not.
+                access: Access::new(&[], &config.server.allow_host).unwrap_or_default(),
+                shards,
+                collect,
+                // Whoever finds the queue full is not the first to ask.
+                on_drain: Box::new(move || drop(events.try_send(Event::Drain))),
+                cluster: cluster
+                    .as_ref()
+                    .zip(lead)
+                    .map(|(seat, lead)| control::ClusterSeat { board: seat.board().clone(), lead }),
+            };
+            control.serve_admin(seat).map_err(BootError::Control)?
         };
         if config.server.stdio {
             let events = events.clone();
@@ -235,6 +256,7 @@ impl Server {
             control,
             catalog,
             catalog_file,
+            cluster,
             admin_address,
             &config,
             (events, on_event),
@@ -279,26 +301,30 @@ fn ring_descriptors(limits: &Limits) -> u32 {
     UNASKED.max(limits.connections_max.saturating_add(BESIDES))
 }
 
+/// The cluster's keys, or those of this run.
+fn keys(cluster: Option<&ClusterSeat>) -> Result<Arc<Keyring>, BootError> {
+    if let Some(seat) = cluster {
+        return Ok(seat.keyring());
+    }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(BootError::Random)?;
+    Ok(Arc::new(Keyring::new(&secret)))
+}
+
 fn start_shards(
     config: &Config,
     shards: Vec<ShardPlace>,
-    access: Arc<Access>,
+    engine: EngineConfig,
+    cluster: Option<&ClusterSeat>,
     catalog: &Handle,
     runner: Arc<dyn Runner>,
 ) -> Result<Fleet, BootError> {
-    let mut secret = [0; 32];
-    getrandom::fill(&mut secret).map_err(BootError::Random)?;
-    let engine = EngineConfig {
-        limits: config.limits.clone(),
-        access,
-        keys: Arc::new(Keyring::new(&secret)),
-        epoch: getrandom::u32().map_err(BootError::Random)?,
-    };
     let fleet = FleetConfig {
-        node: 0,
+        node: cluster.map_or(0, ClusterSeat::node),
         shards,
         http: config.server.listen.address(),
         tcp: config.server.tcp.address(),
+        mesh: cluster.map(ClusterSeat::mesh),
         limits: config.limits.clone(),
         listen: config.socket.options(),
         ring: UringConfig { capacity: ring_descriptors(&config.limits), ..UringConfig::default() },

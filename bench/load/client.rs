@@ -11,6 +11,8 @@ pub struct Client {
     pub talk: Talk,
     /// Which ring its connection is on.
     pub ring: u16,
+    /// Which target it talks to.
+    pub target: u16,
     /// Its connection; stale unless [`Client::is_open`].
     pub id: ConnId,
     flags: u8,
@@ -32,11 +34,12 @@ const DEAF: u8 = 16;
 
 impl Client {
     /// Not connected.
-    pub fn new(talk: Talk, ring: u16) -> Self {
+    pub fn new(talk: Talk, ring: u16, target: u16) -> Self {
         let id = ConnId { slot: 0, generation: 0 };
         Self {
             talk,
             ring,
+            target,
             id,
             flags: 0,
             out: Vec::new(),

@@ -7,8 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::plan::{Census, Command, Plan, Report, Work};
+use super::plan::{Census, Command, Plan, Report, Roamed, Work};
 use super::pulse::{Pulse, Window};
+use super::roam::Place;
 use super::worker::Worker;
 use crate::client::Faults;
 
@@ -62,6 +63,7 @@ pub struct Crew {
     windows: BTreeMap<u64, Window>,
     faults: Faults,
     censuses: Vec<Census>,
+    roamed: Vec<Roamed>,
 }
 
 struct Hand {
@@ -103,6 +105,7 @@ impl Crew {
             windows: BTreeMap::new(),
             faults: Faults::default(),
             censuses: Vec::new(),
+            roamed: Vec::new(),
         };
         for _ in 0..threads {
             booted.recv().map_err(|_| "a thread of the load died")??;
@@ -212,6 +215,7 @@ impl Crew {
                 }
                 Report::Fault(why) => self.faults.add(why),
                 Report::Census(census) => self.censuses.push(census),
+                Report::Roamed(roamed) => self.roamed.push(roamed),
             }
             next = self.reports.try_recv().ok();
         }
@@ -243,12 +247,31 @@ impl Crew {
         if self.censuses.len() < self.hands.len() {
             return None;
         }
-        let mut all = Census::default();
+        let targets = vec![0; self.plan.targets.len()];
+        let mut all = Census { targets, ..Census::default() };
         for one in &self.censuses {
             all.unused_us_max = all.unused_us_max.max(one.unused_us_max);
             all.ready.iter_mut().zip(one.ready).for_each(|(all, one)| *all += one);
+            all.targets.iter_mut().zip(&one.targets).for_each(|(all, one)| *all += one);
         }
         Some(all)
+    }
+
+    /// Sessions are used from such a place from now on; `None` if a thread does not answer. Only connections that
+    /// wait for nothing can be told.
+    pub fn roam(&mut self, place: Place) -> Option<Roamed> {
+        self.roamed.clear();
+        self.hands.iter().for_each(|hand| hand.command(Command::Roam(place)));
+        let deadline = Instant::now() + CENSUS_PATIENCE;
+        while self.roamed.len() < self.hands.len() {
+            if deadline < Instant::now() {
+                return None;
+            }
+            self.listen(Duration::from_millis(20));
+        }
+        let sum = |of: fn(&Roamed) -> u64| self.roamed.iter().map(of).sum();
+        let (placed, left) = (sum(|one| one.placed), sum(|one| one.left));
+        Some(Roamed { placed, left, busy: sum(|one| one.busy) })
     }
 
     /// Whether every thread still runs.

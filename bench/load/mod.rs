@@ -16,6 +16,7 @@ pub mod plan;
 pub mod pulse;
 pub mod record;
 pub mod rings;
+pub mod roam;
 pub mod run;
 pub mod sample;
 pub mod say;

@@ -6,20 +6,21 @@ use std::path::PathBuf;
 use argh::FromArgs;
 
 use super::kind::Mix;
+use super::roam::Place;
 use super::units::{Bytes, Count, Percent, Span};
 use crate::cli::List;
 
 /// What all scenarios may be told. What is `None` each decides for itself.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// URL of the endpoint.
+    /// URLs of the endpoints, between commas.
     pub target: Option<String>,
-    /// Address for lines of JSON.
+    /// Addresses for lines of JSON, in the same order.
     pub tcp: Option<String>,
-    /// The server's process.
-    pub pid: Option<u32>,
-    /// Command that starts the server.
-    pub start: Option<String>,
+    /// The servers' processes, or files that hold their numbers.
+    pub pid: Option<String>,
+    /// Commands that start the servers.
+    pub start: Vec<String>,
     /// Connections.
     pub connections: Option<Count>,
     /// How long to measure.
@@ -30,6 +31,8 @@ pub struct Options {
     pub connect_rate: Option<Count>,
     /// Kinds of clients.
     pub mix: Option<Mix>,
+    /// Where sessions are used from.
+    pub roam: Option<Place>,
     /// Text of a call.
     pub payload: Option<Bytes>,
     /// Tool to call instead of `echo`.
@@ -65,21 +68,23 @@ macro_rules! scenarios {
         pub struct $name {
             $($(#[$field_meta])* pub $field: $($type)*,)*
 
-            /// MCP endpoint of any server; default http://127.0.0.1:8080/mcp
-            #[argh(option, arg_name = "URL")]
+            /// MCP endpoint of any server, or of several between commas: connections are dealt out evenly;
+            /// default http://127.0.0.1:8080/mcp
+            #[argh(option, arg_name = "URL,URL")]
             pub target: Option<String>,
 
-            /// where it takes lines of JSON; default 127.0.0.1:9001 if the target is the default
-            #[argh(option, arg_name = "IP:PORT")]
+            /// where each takes lines of JSON; default 127.0.0.1:9001 if the target is the default
+            #[argh(option, arg_name = "IP:PORT,IP:PORT")]
             pub tcp: Option<String>,
 
-            /// process of the server, to measure its CPU and memory
-            #[argh(option, arg_name = "PID")]
-            pub pid: Option<u32>,
+            /// process of each server, to measure its CPU and memory; a file that holds the number will do
+            #[argh(option, arg_name = "PID,PID")]
+            pub pid: Option<String>,
 
-            /// start the server with this command, measure it, end it
+            /// start the server with this command, measure it, end it; again for each further server. A command
+            /// that starts several and returns needs --target, and --pid to measure them
             #[argh(option, arg_name = "COMMAND")]
-            pub start: Option<String>,
+            pub start: Vec<String>,
 
             /// connections, e.g. 100K
             #[argh(option, arg_name = "N")]
@@ -100,6 +105,11 @@ macro_rules! scenarios {
             /// kinds of clients with weights: http, session, stream, listen, ws, tcp
             #[argh(option, arg_name = "MIX")]
             pub mix: Option<Mix>,
+
+            /// use sessions over connections to another shard of their node, or to another node: shard, node, far (a
+            /// shard of another node that has no link of its own to there)
+            #[argh(option, arg_name = "PLACE")]
+            pub roam: Option<Place>,
 
             /// bytes of text in each call, e.g. 1KiB; default a sentence
             #[argh(option, arg_name = "BYTES")]
@@ -156,13 +166,14 @@ macro_rules! scenarios {
                 Options {
                     target: self.target.clone(),
                     tcp: self.tcp.clone(),
-                    pid: self.pid,
+                    pid: self.pid.clone(),
                     start: self.start.clone(),
                     connections: self.connections,
                     duration: self.duration,
                     rate: self.rate,
                     connect_rate: self.connect_rate,
                     mix: self.mix,
+                    roam: self.roam,
                     payload: self.payload,
                     tool: self.tool.clone(),
                     arguments: self.arguments.clone(),
@@ -270,6 +281,21 @@ scenarios! {
         budget: [Option<Span>],
     }
 
+    /// What it costs that a session lives on another shard or another node: the same connections use sessions from
+    /// each place in turns.
+    #[derive(FromArgs, Debug, Clone)]
+    #[argh(subcommand, name = "forward",
+        example = "{command_name} --target http://127.0.0.1:8080/mcp,http://127.0.0.1:8081/mcp --pid 4711,4712 --rounds 7")]
+    ForwardArgs {
+        /// rounds; default 5
+        #[argh(option, arg_name = "N")]
+        rounds: [Option<u32>],
+
+        /// calls per second on the idle host; default 200
+        #[argh(option, arg_name = "N")]
+        idle_rate: [Option<Count>],
+    }
+
     /// The same calls to several servers in turns, and what they take in relation to the first.
     #[derive(FromArgs, Debug, Clone)]
     #[argh(subcommand, name = "compare",
@@ -363,6 +389,7 @@ mod tests {
         check::<LadderArgs>("ladder");
         check::<SuiteArgs>("suite");
         check::<CompareArgs>("compare");
+        check::<ForwardArgs>("forward");
     }
 
     #[test]

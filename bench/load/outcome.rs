@@ -9,7 +9,7 @@ use super::options::Options;
 /// One threshold.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Threshold {
-    /// `min_success_percent` or `max_p99_ms`.
+    /// `min_success_percent`, `max_p99_ms`, or a goal of the scenario's own.
     pub name: &'static str,
     /// What was asked.
     pub limit: f64,
@@ -28,6 +28,8 @@ pub struct Judge {
     pub failures: Vec<String>,
     /// Why the generator was the limit.
     pub generator_limits: Vec<String>,
+    /// Goals of the scenario's own, judged already.
+    pub limits: Vec<Threshold>,
 }
 
 impl Judge {
@@ -44,6 +46,7 @@ impl Judge {
             let passed = self.p99_ms.is_some_and(|p99| p99 <= limit);
             all.push(Threshold { name: "max_p99_ms", limit, measured: self.p99_ms, passed });
         }
+        all.extend(self.limits.iter().cloned());
         if !self.failures.is_empty() {
             let measured = Some(self.failures.len() as f64);
             all.push(Threshold { name: "failures", limit: 0.0, measured, passed: false });
@@ -71,6 +74,13 @@ pub fn limits_of_generator(thread_percent: Option<f64>, lag_p99_ms: Option<f64>)
         limits.push(format!("it sent calls late by {lag:.2} ms (99th percentile)"));
     }
     limits
+}
+
+/// How far the count that lies farthest from the mean is from it, in parts of hundred; `None` of nothing.
+pub fn deviation_max_percent(counts: &[u64]) -> Option<f64> {
+    let mean = counts.iter().sum::<u64>() as f64 / counts.len().max(1) as f64;
+    let off = counts.iter().map(|count| (*count as f64 - mean).abs()).reduce(f64::max)?;
+    (0.0 < mean).then(|| 100.0 * off / mean)
 }
 
 /// A thread that is busier has no time to be on time.
@@ -112,5 +122,14 @@ mod tests {
         assert!(limits_of_generator(Some(89.9), Some(0.99)).is_empty());
         assert_eq!(limits_of_generator(Some(90.0), Some(1.0)).len(), 2);
         assert!(limits_of_generator(None, None).is_empty());
+    }
+
+    #[test]
+    fn the_deviation_is_that_of_the_worst() {
+        assert_eq!(deviation_max_percent(&[100, 100]), Some(0.0));
+        assert_eq!(deviation_max_percent(&[98, 100, 102, 100]), Some(2.0));
+        assert_eq!(deviation_max_percent(&[0, 200]), Some(100.0));
+        assert_eq!(deviation_max_percent(&[0, 0]), None);
+        assert_eq!(deviation_max_percent(&[]), None);
     }
 }

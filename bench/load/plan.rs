@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::kind::Mix;
 use super::pulse::{Clock, Window};
+use super::roam::Place;
 use super::say::Say;
 use super::target::{Sources, Target};
 
@@ -12,12 +13,12 @@ use super::target::{Sources, Target};
 pub struct Plan {
     /// The time.
     pub clock: Clock,
-    /// Whom to talk to.
-    pub target: Target,
+    /// Whom to talk to; at least one.
+    pub targets: Vec<Target>,
     /// Where from.
     pub sources: Sources,
-    /// What to say.
-    pub say: Say,
+    /// What to say to each of them.
+    pub says: Vec<Say>,
     /// Who says it.
     pub mix: Mix,
     /// Whether clients call once when they arrive.
@@ -49,6 +50,8 @@ pub enum Command {
     Close,
     /// Tell a [`Census`].
     Count,
+    /// Sessions are used from such a place from now on; tell a [`Roamed`].
+    Roam(Place),
 }
 
 /// What callers do.
@@ -73,13 +76,28 @@ pub enum Report {
     Fault(String),
     /// As asked.
     Census(Census),
+    /// As asked.
+    Roamed(Roamed),
 }
 
 /// The clients that are there, looked at one by one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Census {
     /// Ready and connected, by kind.
     pub ready: [u64; 6],
+    /// The same, by target.
+    pub targets: Vec<u64>,
     /// The longest time since one of them was used or heard from, microseconds.
     pub unused_us_max: u64,
+}
+
+/// How many connections use a session at the place that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Roamed {
+    /// Those that do.
+    pub placed: u64,
+    /// Those for whom nobody is at such a place, or whose session does not say where it lives.
+    pub left: u64,
+    /// Those that wait for an answer; while there are any nothing was changed.
+    pub busy: u64,
 }

@@ -68,11 +68,12 @@ pub struct Recorder {
     resources: BufWriter<File>,
     histogram: BufWriter<File>,
     detailed: BufWriter<File>,
+    servers: usize,
 }
 
 impl Recorder {
-    /// Makes the folder and the files.
-    pub fn create(folder: &Path, clock: Clock) -> Result<Self, String> {
+    /// Makes the folder and the files; where there are several servers each has columns of its own.
+    pub fn create(folder: &Path, clock: Clock, servers: usize) -> Result<Self, String> {
         fs::create_dir_all(folder).map_err(|err| format!("{}: {err}", folder.display()))?;
         let open = |name: &str, header: &str| {
             let path = folder.join(name);
@@ -87,9 +88,10 @@ impl Recorder {
             folder: folder.to_owned(),
             clock,
             connections: open("connections.csv", CONNECTIONS)?,
-            resources: open("resource-usage.csv", RESOURCES)?,
+            resources: open("resource-usage.csv", &resources_header(servers))?,
             histogram: open("histogram.hdr", "")?,
             detailed: open("detailed.csv", DETAILED)?,
+            servers,
         };
         let mut builder = IntervalLogWriterBuilder::new();
         builder
@@ -129,16 +131,22 @@ impl Recorder {
     /// What was spent between two readings.
     pub fn sample(&mut self, now: &Sample, before: &Sample) -> Result<(), String> {
         let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
+        let mut each = String::new();
+        for index in (0..self.servers).filter(|_| 1 < self.servers) {
+            let rss = now.servers.get(index).and_then(|one| one.rss);
+            each += &format!(",{},{}", cell(now.server_percent_of(index, before)), number(rss));
+        }
         let written = writeln!(
             self.resources,
-            "{:.3},{:.3},{},{},{},{},{}",
+            "{:.3},{:.3},{},{},{},{},{}{}",
             self.clock.epoch + now.elapsed_s,
             now.elapsed_s,
             cell(now.server_percent(before)),
-            number(now.server_rss),
+            number(now.server_rss()),
             cell(now.generator_percent(before)),
             number(now.sockets.map(|sockets| sockets.buffer_bytes)),
             number(now.sockets.map(|sockets| sockets.slab_bytes)),
+            each
         );
         written.map_err(|err| format!("resource-usage.csv: {err}"))
     }
@@ -196,6 +204,13 @@ impl Recorder {
     }
 }
 
+/// Header of `resource-usage.csv` for so many servers.
+pub fn resources_header(servers: usize) -> String {
+    let each = (1..=servers).filter(|_| 1 < servers);
+    let each = each.map(|number| format!(",server_{number}_cpu_percent,server_{number}_rss_bytes"));
+    format!("{RESOURCES}{}", each.collect::<String>())
+}
+
 /// A quantile in milliseconds; `None` of nothing.
 pub fn quantile_ms(histogram: &Histogram<u64>, quantile: f64) -> Option<f64> {
     (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile) as f64 / 1000.0)
@@ -214,7 +229,7 @@ mod tests {
     fn files_begin_with_their_headers_and_empty_cells_were_not_measured() {
         let folder = std::env::temp_dir().join(format!("erlmcp-record-{}", std::process::id()));
         let clock = Clock::start();
-        let mut recorder = Recorder::create(&folder, clock).unwrap();
+        let mut recorder = Recorder::create(&folder, clock, 1).unwrap();
         let row = Row { elapsed_s: 0.5, target: 10, actual: 9, per_s: 18.0, errors: 1 };
         let mut window = Window::default();
         for us in [1000, 2000, 3000] {

@@ -10,16 +10,16 @@ use super::crew::{Crew, Totals};
 use super::kind::Kind;
 use super::measured::Measured;
 use super::options::Options;
-use super::outcome::Judge;
-use super::plan::{Plan, Work};
+use super::outcome::{Judge, deviation_max_percent};
+use super::plan::{Plan, Roamed, Work};
 use super::pulse::{Clock, WINDOW_US, Window};
 use super::record::{Recorder, Row, Step, quantile_ms};
+use super::roam::Place;
 use super::sample::{Sample, percent};
 use super::say::{Say, URI};
-use super::server::Started;
-use super::setup::{find_target, folder, rings, shape};
+use super::setup::{Servers, folder, rings, shape};
 use super::show::{Glance, Show};
-use super::target::{Sources, Target};
+use super::target::Sources;
 use crate::facts::Facts;
 
 /// What a scenario does unless it is told otherwise.
@@ -42,17 +42,16 @@ pub struct Run {
     pub crew: Crew,
     /// What is being written.
     pub recorder: Recorder,
-    /// What is said to the server.
+    /// What is said to the first server.
     pub say: Say,
-    /// Whom to.
-    pub target: Target,
+    /// Who they are.
+    pub servers: Servers,
     /// Connections asked for in all.
     pub connections: u32,
     clock: Clock,
     show: Show,
     phase: &'static str,
     facts: Facts,
-    pid: Option<u32>,
     /// Connections that there should be now.
     asked: u32,
     /// The first window whose row is not written.
@@ -62,7 +61,6 @@ pub struct Run {
     last: Sample,
     measuring: Option<Measuring>,
     rss_max: Option<u64>,
-    _started: Option<Started>,
 }
 
 /// What is being measured.
@@ -112,6 +110,8 @@ const WINDOW_PATIENCE_US: u64 = 3_000_000;
 const TICK: Duration = Duration::from_millis(10);
 /// The first call of a rate is this far away, so that no thread begins late.
 const RATE_DELAY_US: u64 = 50_000;
+/// How long calls under way may take to be answered.
+const SETTLE_PATIENCE_US: u64 = 10_000_000;
 /// How long closing may take, seconds.
 const CLOSE_PATIENCE_S: f64 = 20.0;
 
@@ -122,8 +122,7 @@ impl Run {
         options: &Options,
         defaults: &Defaults,
     ) -> Result<Self, String> {
-        let (target, started) = find_target(options)?;
-        let pid = options.pid.or(started.as_ref().map(Started::pid));
+        let servers = Servers::find(options)?;
         let mix = match options.mix {
             Some(mix) => mix,
             None => defaults.mix.parse()?,
@@ -132,7 +131,10 @@ impl Run {
         if defaults.needs_callers && !mix.kinds().any(Kind::is_caller) {
             return Err(format!("nobody calls in the mix {mix}: add http, session, ws or tcp"));
         }
-        let say = learn(&target, &mix, &shape(options)?, uri)?;
+        let shape = shape(options)?;
+        let learn = |target| learn(target, &mix, &shape, uri);
+        let says: Vec<Say> = servers.targets.iter().map(learn).collect::<Result<_, _>>()?;
+        let say = says[0].clone();
         let connections = match options.connections {
             Some(count) => {
                 u32::try_from(count.0).map_err(|_| "that many connections are too many")?
@@ -145,9 +147,9 @@ impl Run {
         let clock = Clock::start();
         let plan = Plan {
             clock,
-            target: target.clone(),
+            targets: servers.targets.clone(),
             sources: Sources::new(options.sources.clone()),
-            say: say.clone(),
+            says,
             mix,
             greets: !options.bare,
             cores: options.cores.clone(),
@@ -158,30 +160,28 @@ impl Run {
         };
         let folder = options.output.clone().unwrap_or_else(|| folder(scenario));
         let facts = Facts::gather(None);
-        let recorder = Recorder::create(&folder, clock)?;
+        let recorder = Recorder::create(&folder, clock, servers.pids.len())?;
         let crew = Crew::start(plan, threads)?;
-        let first = Sample::read(pid, clock.us() as f64 / 1e6);
+        let first = Sample::read(&servers.pids, clock.us() as f64 / 1e6);
         Ok(Self {
             scenario,
             options: options.clone(),
             crew,
             recorder,
             say,
-            target,
+            servers,
             connections,
             clock,
             show: Show::new(),
             phase: "start",
             facts,
-            pid,
             asked: 0,
             next_window: clock.us() / WINDOW_US,
             before: Totals::default(),
+            rss_max: first.server_rss(),
+            last: first.clone(),
             first,
-            last: first,
             measuring: None,
-            rss_max: first.server_rss,
-            _started: started,
         })
     }
 
@@ -251,6 +251,9 @@ impl Run {
             let idle_s = (run.us() - latest) as f64 / 1e6;
             wanted <= settled || OPEN_PATIENCE_S < idle_s
         })?;
+        if let Some(place) = self.options.roam {
+            self.roam(place)?;
+        }
         let after = self.crew.totals();
         let seconds = latest.saturating_sub(from) as f64 / 1e6;
         let arrived = after.arrived - before.arrived;
@@ -262,6 +265,30 @@ impl Run {
             seconds,
             per_s: (0.0 < seconds && 0 < arrived).then(|| arrived as f64 / seconds),
         })
+    }
+
+    /// Sessions are used from such a place from now on.
+    pub fn roam(&mut self, place: Place) -> Result<(), String> {
+        self.crew.work(Work::Rest);
+        let deadline = self.us() + SETTLE_PATIENCE_US;
+        let mut roamed = self.crew.roam(place).ok_or("the threads of the load do not answer")?;
+        // Who waits for an answer cannot change its session.
+        while 0 < roamed.busy && self.us() < deadline {
+            self.tick()?;
+            roamed = self.crew.roam(place).ok_or("the threads of the load do not answer")?;
+        }
+        match roamed {
+            Roamed { busy: 1.., .. } => Err("calls are not answered".to_owned()),
+            Roamed { placed: 0, .. } => Err(format!(
+                "no session can be used from place {place}: are there sessions (--mix session), of our server, \
+                 on enough shards and nodes?"
+            )),
+            Roamed { left: 0, .. } => Ok(()),
+            Roamed { placed, left, .. } => Err(format!(
+                "only {placed} of {} connections found a session at place {place}: open more of them",
+                placed + left
+            )),
+        }
     }
 
     /// Calls at a fixed rate from now on.
@@ -307,12 +334,9 @@ impl Run {
             seconds,
             whole_s,
             server_percent: sample.server_percent(&was.sample),
-            server_cpu_ns: sample
-                .server_cpu_ns
-                .zip(was.sample.server_cpu_ns)
-                .map(|(after, before)| after.saturating_sub(before)),
+            server_cpu_ns: sample.server_ns(&was.sample),
             thread_percent: spent.and_then(|spent| percent(spent, whole_s)),
-            server_rss: sample.server_rss,
+            server_rss: sample.server_rss(),
             window: was.window,
             p99s_ms: was.p99s_ms,
             totals: (was.totals, totals),
@@ -327,7 +351,7 @@ impl Run {
     }
 
     fn sample(&self) -> Sample {
-        Sample::read(self.pid, self.us() as f64 / 1e6)
+        Sample::read(&self.servers.pids, self.us() as f64 / 1e6)
     }
 
     fn close_window(&mut self) -> Result<(), String> {
@@ -358,7 +382,7 @@ impl Run {
             p99_ms: shown.and_then(|shown| quantile_ms(shown, 0.99)),
             errors: row.errors,
         });
-        self.rss_max = self.rss_max.max(sample.server_rss);
+        self.rss_max = self.rss_max.max(sample.server_rss());
         (self.before, self.last) = (totals, sample);
         if let Some(measuring) = &mut self.measuring
             && measuring.from_window <= index
@@ -378,12 +402,25 @@ impl Run {
             (0 < connections).then(|| grown as f64 / connections as f64)
         };
         json!({
-            "server_rss_first_bytes": self.first.server_rss,
-            "server_rss_bytes": now.server_rss,
+            "server_rss_first_bytes": self.first.server_rss(),
+            "server_rss_bytes": now.server_rss(),
             "server_rss_max_bytes": self.rss_max,
-            "user_bytes_per_connection": each(now.server_rss, self.first.server_rss),
+            "user_bytes_per_connection": each(now.server_rss(), self.first.server_rss()),
             "kernel_bytes_per_connection_both_ends": each(now.kernel_bytes(), self.first.kernel_bytes()),
         })
+    }
+
+    /// How evenly the connections lie on the targets now; null where there is but one.
+    fn distribution(&mut self) -> Value {
+        if self.servers.targets.len() < 2 {
+            return Value::Null;
+        }
+        let Some(census) = self.crew.census() else { return Value::Null };
+        let pairs = self.servers.targets.iter().zip(&census.targets);
+        let each = pairs
+            .map(|(one, count)| json!({ "target": one.http.to_string(), "connections": count }));
+        let each: Vec<Value> = each.collect();
+        json!({ "targets": each, "deviation_max_percent": deviation_max_percent(&census.targets) })
     }
 
     /// A row of `detailed.csv`, of this opening and what was measured then.
@@ -401,7 +438,7 @@ impl Run {
             p50_ms: at(0.5),
             p999_ms: at(0.999),
             errors: opened.failed + errors,
-            server_rss: self.sample().server_rss,
+            server_rss: self.sample().server_rss(),
         };
         self.recorder.step(&step)?;
         Ok(step)
@@ -410,12 +447,14 @@ impl Run {
     /// Closes everything, writes the summary and the report; whether all thresholds held.
     pub fn finish(mut self, judge: Judge, results: Value) -> Result<bool, String> {
         self.phase = "close";
+        let distribution = self.distribution();
         let totals = self.crew.totals();
         let success = totals.success_percent();
         let thresholds = judge.thresholds(&self.options, success);
         let passed = thresholds.iter().all(|one| one.passed);
         let limits = judge.generator_limits.clone();
         let mut results = results;
+        results["distribution"] = distribution;
         results["totals"] = json!(totals);
         results["success_percent"] = json!(success);
         results["faults"] = json!(self.crew.faults());
@@ -462,18 +501,19 @@ impl Run {
 
     /// The options with what was decided for them.
     fn told(&self) -> Value {
-        let options = &self.options;
+        let (options, targets) = (&self.options, &self.servers.targets);
         json!({
-            "target": self.target.http.to_string(),
-            "path": self.target.path,
-            "tcp": self.target.tcp.map(|tcp| tcp.to_string()),
-            "server_pid": self.pid,
+            "targets": targets.iter().map(|target| target.http.to_string()).collect::<Vec<_>>(),
+            "path": targets[0].path,
+            "tcp": targets.iter().filter_map(|one| one.tcp).map(|tcp| tcp.to_string()).collect::<Vec<_>>(),
+            "server_pids": self.servers.pids,
             "start": options.start,
             "connections": self.connections,
             "duration_s": options.duration.map(|span| span.0.as_secs_f64()),
             "rate_per_s": options.rate.map(|rate| rate.0),
             "connect_rate_per_s": options.connect_rate.map(|rate| rate.0),
             "mix": self.crew.plan().mix.to_string(),
+            "roam": options.roam.map(|place| place.as_str()),
             "era": if self.say.is_modern { "modern" } else { "legacy" },
             "tool": self.say.shape.tool,
             "uri": self.say.uri,

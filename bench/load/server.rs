@@ -24,21 +24,23 @@ pub struct Started {
     pub http: Option<SocketAddr>,
     /// Where it takes lines, if it said so.
     pub tcp: Option<SocketAddr>,
+    /// Where it is watched, if it said so.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Started {
-    /// Runs the command in a shell. The server is ready when it prints `ready`, as ours does, or when `target`
-    /// accepts a connection.
-    pub fn start(command: &str, target: Option<SocketAddr>) -> Result<Self, String> {
-        if target.is_some_and(is_there) {
-            return Err(format!("something listens on {} already", show(target)));
+    /// Runs the command in a shell. The server is ready when it prints `ready`, as ours does, or when each of
+    /// `targets` accepts a connection; a command that starts servers and returns is done when both are so.
+    pub fn start(command: &str, targets: &[SocketAddr]) -> Result<Self, String> {
+        if let Some(target) = targets.iter().find(|target| is_there(**target)) {
+            return Err(format!("something listens on {target} already"));
         }
         let mut shell = Command::new("/bin/sh");
         // `exec`, so that the child is the server and not a shell beside it.
         shell.arg("-c").arg(format!("exec {command}"));
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let child = shell.spawn().map_err(|err| format!("{command}: {err}"))?;
-        let mut server = Self { child, http: None, tcp: None };
+        let mut server = Self { child, http: None, tcp: None, admin: None };
         let lines = server.lines()?;
         let deadline = Instant::now() + BOOT_PATIENCE;
         while Instant::now() < deadline {
@@ -46,6 +48,7 @@ impl Started {
                 match line.split_whitespace().collect::<Vec<_>>()[..] {
                     ["listening", "http", address] => server.http = address.parse().ok(),
                     ["listening", "tcp", address] => server.tcp = address.parse().ok(),
+                    ["listening", "admin", address] => server.admin = address.parse().ok(),
                     ["ready"] => return Ok(server),
                     // As the servers we compare with say it.
                     ["ready", url] => {
@@ -56,11 +59,13 @@ impl Started {
                 }
                 continue;
             }
-            if let Ok(Some(status)) = server.child.try_wait() {
-                return Err(format!("{command}: ended at once with {status}"));
-            }
-            if target.is_some_and(is_there) {
+            let ended = server.child.try_wait().ok().flatten();
+            let is_done = ended.is_none_or(|status| status.success()) && !targets.is_empty();
+            if is_done && targets.iter().all(|target| is_there(*target)) {
                 return Ok(server);
+            }
+            if let Some(status) = ended.filter(|_| !is_done) {
+                return Err(format!("{command}: ended at once with {status}"));
             }
         }
         Err(format!("{command}: not ready after {} s", BOOT_PATIENCE.as_secs()))
@@ -89,8 +94,12 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            // Its id may be somebody else's by now.
+            return;
+        }
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // It is our child and not waited for yet, so the id is its own.
+            // It is our child and has not ended, so the id is its own.
             let _ = kill_process(pid, Signal::TERM);
         }
         let deadline = Instant::now() + LEAVE_PATIENCE;
@@ -109,10 +118,6 @@ fn is_there(target: SocketAddr) -> bool {
     TcpStream::connect_timeout(&target, Duration::from_millis(200)).is_ok()
 }
 
-fn show(target: Option<SocketAddr>) -> String {
-    target.map(|target| target.to_string()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,19 +125,21 @@ mod tests {
     #[test]
     fn a_server_is_ready_when_it_says_so_and_tells_where_it_is() {
         let script = "sh -c 'echo listening http 127.0.0.1:4711; echo ready; read line'";
-        let server = Started::start(script, None).unwrap();
+        let server = Started::start(script, &[]).unwrap();
         assert_eq!(server.http, Some("127.0.0.1:4711".parse().unwrap()));
         assert_ne!(server.pid(), 0);
-        let server =
-            Started::start("sh -c 'echo ready http://127.0.0.1:4712/mcp; read line'", None);
+        let server = Started::start("sh -c 'echo ready http://127.0.0.1:4712/mcp; read line'", &[]);
         assert_eq!(server.unwrap().http, Some("127.0.0.1:4712".parse().unwrap()));
     }
 
     #[test]
     fn a_server_that_ends_is_an_error_and_so_is_one_that_was_there_before() {
-        assert!(Started::start("false", None).is_err_and(|why| why.contains("ended at once")));
+        for command in ["false", "true"] {
+            let ended = Started::start(command, &[]);
+            assert!(ended.is_err_and(|why| why.contains("ended at once")), "{command}");
+        }
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let target = listener.local_addr().unwrap();
-        assert!(Started::start("cat", Some(target)).is_err_and(|why| why.contains("already")));
+        assert!(Started::start("cat", &[target]).is_err_and(|why| why.contains("already")));
     }
 }

@@ -1,5 +1,6 @@
 //! From options to what a run needs: the server, what is said to it, rings, a folder.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -21,27 +22,85 @@ const SLOTS_SPARE: u64 = 640;
 /// A ring larger than this is no better than two.
 const RING_CAPACITY_MAX: u64 = 1 << 18;
 
-/// Where the server is; started, if that was asked for.
-pub fn find_target(options: &Options) -> Result<(Target, Option<Started>), String> {
-    let told = |url: &str| Target::parse(url, options.tcp.as_deref());
-    let mut target = match (&options.target, options.tcp.is_some()) {
-        (Some(url), _) => told(url)?,
-        (None, true) => told(DEFAULT_TARGET)?,
-        (None, false) => Target::parse(DEFAULT_TARGET, Some(DEFAULT_TCP))?,
+/// Where the servers are, and which processes they are.
+pub struct Servers {
+    /// At least one, at most [`TARGETS_MAX`].
+    pub targets: Vec<Target>,
+    /// As far as they are known.
+    pub pids: Vec<u32>,
+    /// Those that we started; they end with this.
+    pub started: Vec<Started>,
+}
+
+impl Servers {
+    /// As the options say; started, if that was asked for.
+    pub fn find(options: &Options) -> Result<Self, String> {
+        let mut targets = targets(options)?;
+        let mut started = Vec::new();
+        let has_targets = options.target.is_some();
+        for (index, command) in options.start.iter().enumerate() {
+            // As many commands as targets start one each; one command may start them all.
+            let awaited = match has_targets {
+                false => &[],
+                true if options.start.len() == targets.len() => &targets[index..=index],
+                true if index + 1 == options.start.len() => &targets[..],
+                true => &[],
+            };
+            let awaited: Vec<SocketAddr> = awaited.iter().map(|target| target.http).collect();
+            started.push(Started::start(command, &awaited)?);
+        }
+        if !has_targets && !started.is_empty() {
+            targets =
+                started.iter().map(|one| found(one, &targets[0])).collect::<Result<_, _>>()?;
+        }
+        if options.tcp.is_none() && started.len() == targets.len() {
+            let said = started.iter().zip(&mut targets).filter(|(one, _)| one.tcp.is_some());
+            said.for_each(|(one, target)| target.tcp = one.tcp);
+        }
+        let pids = match &options.pid {
+            Some(list) => list.split(',').map(|word| pid(word.trim())).collect::<Result<_, _>>()?,
+            None => started.iter().map(Started::pid).collect(),
+        };
+        Ok(Self { targets, pids, started })
+    }
+}
+
+/// Servers of one run.
+pub const TARGETS_MAX: usize = 64;
+
+fn targets(options: &Options) -> Result<Vec<Target>, String> {
+    let (urls, tcp) = match (&options.target, &options.tcp) {
+        (Some(urls), tcp) => (urls.as_str(), tcp.as_deref()),
+        (None, Some(tcp)) => (DEFAULT_TARGET, Some(tcp.as_str())),
+        (None, None) => (DEFAULT_TARGET, Some(DEFAULT_TCP)),
     };
-    let Some(command) = &options.start else { return Ok((target, None)) };
-    let awaited = options.target.is_some().then_some(target.http);
-    let started = Started::start(command, awaited)?;
-    if options.target.is_none()
-        && let Some(http) = started.http
-    {
-        target.http = http;
-        target.host = http.to_string();
+    let urls: Vec<&str> = urls.split(',').map(str::trim).filter(|url| !url.is_empty()).collect();
+    let tcp: Vec<&str> = tcp.iter().flat_map(|list| list.split(',')).map(str::trim).collect();
+    if urls.is_empty() || TARGETS_MAX < urls.len() {
+        return Err(format!("name 1 to {TARGETS_MAX} targets"));
     }
-    if options.tcp.is_none() && started.tcp.is_some() {
-        target.tcp = started.tcp;
+    if !tcp.is_empty() && tcp.len() != urls.len() {
+        return Err(format!("{} targets and {} addresses for lines", urls.len(), tcp.len()));
     }
-    Ok((target, Some(started)))
+    let tcp = tcp.into_iter().map(Some).chain(std::iter::repeat(None));
+    urls.into_iter().zip(tcp).map(|(url, tcp)| Target::parse(url, tcp)).collect()
+}
+
+/// Where a server says that it is; without a word of it, where one is by default.
+fn found(started: &Started, default: &Target) -> Result<Target, String> {
+    match started.http {
+        None => Ok(default.clone()),
+        Some(http) => Target::parse(&format!("http://{http}{}", default.path), None),
+    }
+}
+
+/// A number, or a file that holds one.
+pub fn pid(word: &str) -> Result<u32, String> {
+    if let Ok(pid) = word.parse() {
+        return Ok(pid);
+    }
+    let text = std::fs::read_to_string(word).map_err(|err| format!("{word}: {err}"))?;
+    text.trim().parse().map_err(|_| format!("{word} holds no process id"))
 }
 
 /// What is called.
@@ -111,6 +170,50 @@ mod tests {
         assert!(u64::from(capacity) <= descriptors);
         assert_eq!(rings(100, 2, Some(8)).unwrap().0, 4);
         assert!(rings(u32::try_from(descriptors * 5).unwrap(), 1, Some(2)).is_err());
+    }
+
+    #[track_caller]
+    fn check_targets(
+        target: Option<&str>,
+        tcp: Option<&str>,
+        expect: Result<&[(u16, Option<u16>)], &str>,
+    ) {
+        let own = |text: &str| text.to_owned();
+        let options = Options { target: target.map(own), tcp: tcp.map(own), ..Options::default() };
+        let ports = |one: &Target| (one.http.port(), one.tcp.map(|tcp| tcp.port()));
+        match (targets(&options), expect) {
+            (Ok(all), Ok(expect)) => assert_eq!(all.iter().map(ports).collect::<Vec<_>>(), expect),
+            (Err(why), Err(expect)) => assert!(why.contains(expect), "{why}"),
+            (got, _) => panic!("{got:?}"),
+        }
+    }
+
+    #[test]
+    fn targets_are_several_or_the_default_each_with_its_port_for_lines() {
+        let two = "http://127.0.0.1:1/mcp, http://127.0.0.1:2/mcp";
+        check_targets(None, None, Ok(&[(8080, Some(9001))]));
+        check_targets(None, Some("127.0.0.1:5"), Ok(&[(8080, Some(5))]));
+        check_targets(Some(two), None, Ok(&[(1, None), (2, None)]));
+        check_targets(
+            Some(two),
+            Some("127.0.0.1:5,127.0.0.1:6"),
+            Ok(&[(1, Some(5)), (2, Some(6))]),
+        );
+        check_targets(Some(two), Some("127.0.0.1:5"), Err("2 targets and 1 addresses"));
+        check_targets(Some(","), None, Err("name 1 to 64"));
+        check_targets(Some(&[two; 33].join(",")), None, Err("name 1 to 64"));
+    }
+
+    #[test]
+    fn a_process_is_named_by_its_number_or_by_a_file_that_holds_it() {
+        let file = std::env::temp_dir().join(format!("erlmcp-pid-{}", std::process::id()));
+        std::fs::write(&file, "4711\n").unwrap();
+        assert_eq!(pid(file.to_str().unwrap()), Ok(4711));
+        std::fs::write(&file, "soon").unwrap();
+        assert!(pid(file.to_str().unwrap()).is_err());
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(pid("12"), Ok(12));
+        assert!(pid(file.to_str().unwrap()).is_err());
     }
 
     #[test]

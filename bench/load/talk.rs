@@ -70,6 +70,8 @@ pub struct Talk {
     /// Of the request in flight.
     id: u64,
     session: Option<Box<str>>,
+    /// Another's session that is used instead.
+    lent: Option<Box<str>>,
     body: Option<Box<Body>>,
 }
 
@@ -113,12 +115,22 @@ struct Body {
 impl Talk {
     /// A client of this kind, not connected.
     pub fn new(kind: Kind) -> Self {
-        Self { kind, stage: Stage::Connecting, id: 0, session: None, body: None }
+        Self { kind, stage: Stage::Connecting, id: 0, session: None, lent: None, body: None }
     }
 
     /// What kind of client it is.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The id of its own session, if it has one.
+    pub fn session(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
+    /// Calls go to this session from now on, or to its own again.
+    pub fn borrow(&mut self, session: Option<Box<str>>) {
+        self.lent = session;
     }
 
     /// Whether a call may be made.
@@ -188,7 +200,7 @@ impl Talk {
             Kind::Ws => say.ws_call.write(self.id, out),
             Kind::Tcp => say.tcp_call.write(self.id, out),
             Kind::Session | Kind::Stream | Kind::Listen => {
-                let session = self.session.as_deref().unwrap_or_default();
+                let session = self.lent.as_deref().or(self.session.as_deref()).unwrap_or_default();
                 say.session_call.write(session, self.id, out);
             }
         }

@@ -19,10 +19,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::client::Client;
 use super::kind::{Deal, Kind};
-use super::plan::{Census, Command, Plan, Report, Work};
+use super::plan::{Census, Command, Plan, Report, Roamed, Work};
 use super::pulse::{Pulse, WINDOW_US, Window, add, take};
 use super::rings::{Owner, Ring, dial_here, rings};
+use super::roam::{Place, home, lend};
 use super::schedule::Schedule;
+use super::setup::TARGETS_MAX;
 use super::talk::{Event, Talk, Voice};
 
 /// Faults told by one thread.
@@ -56,7 +58,9 @@ pub struct Worker {
     rings: Vec<Ring>,
     clients: Vec<Client>,
     deal: Deal,
-    voice: Voice,
+    /// One for each target.
+    voices: Vec<Voice>,
+    spread: Spread,
     work: Work,
     schedule: Option<Schedule>,
     idle: VecDeque<u32>,
@@ -98,7 +102,8 @@ impl Worker {
         let first_id = number as u64 * IDS_PER_THREAD;
         Ok(Self {
             can_connect: rings.iter().all(|ring| ring.io.can_connect()),
-            voice: Voice::new(plan.say.clone(), plan.greets, first_id),
+            voices: voices(&plan, first_id),
+            spread: Spread::new(number, plan.targets.len()),
             deal: plan.mix.deal(),
             window_index: plan.clock.us() / WINDOW_US,
             now: plan.clock.us(),
@@ -176,11 +181,17 @@ impl Worker {
                     self.leave(client);
                 }
             }
+            Command::Roam(place) => {
+                let roamed = self.roam(place);
+                let _ = self.reports.send(Report::Roamed(roamed));
+            }
             Command::Count => {
-                let mut census = Census::default();
+                let targets = vec![0; self.plan.targets.len()];
+                let mut census = Census { targets, ..Census::default() };
                 for client in self.clients.iter().filter(|client| client.is_open()) {
                     if client.talk.is_settled() {
                         census.ready[client.talk.kind() as usize] += 1;
+                        census.targets[usize::from(client.target)] += 1;
                         let unused = self.now.saturating_sub(client.used_us);
                         census.unused_us_max = census.unused_us_max.max(unused);
                     }
@@ -189,6 +200,34 @@ impl Worker {
                 let _ = self.reports.send(Report::Census(census));
             }
         }
+    }
+
+    /// Lends sessions among the connections of this thread.
+    fn roam(&mut self, place: Place) -> Roamed {
+        let own = |client: &Client| home(client.talk.session().filter(|_| client.is_open())?);
+        let (mut indices, mut homes) = (Vec::new(), Vec::new());
+        let busy = self.clients.iter().filter(|one| one.is_open() && one.talk.is_busy());
+        let mut roamed = Roamed { busy: busy.count() as u64, ..Roamed::default() };
+        if roamed.busy != 0 {
+            return roamed;
+        }
+        let callers = self.clients.iter().enumerate();
+        for (index, client) in callers.filter(|(_, client)| client.talk.is_idle()) {
+            match own(client) {
+                Some(home) => (indices.push(index), homes.push(home)),
+                None => ((), roamed.left += 1),
+            };
+        }
+        for (index, owner) in indices.iter().zip(lend(&homes, place)) {
+            let owner = owner.map(|owner| indices[owner]);
+            roamed.placed += u64::from(owner.is_some());
+            roamed.left += u64::from(owner.is_none());
+            let lender = owner.filter(|owner| owner != index);
+            let session = lender.and_then(|owner| self.clients[owner].talk.session());
+            let session = session.map(Box::from);
+            self.clients[*index].talk.borrow(session);
+        }
+        roamed
     }
 
     fn deafen(&mut self, count: u32) {
@@ -221,7 +260,8 @@ impl Worker {
                     let client = self.clients.len() as u32;
                     let kind = self.deal.next().unwrap_or(Kind::Http);
                     let ring = (client as usize % self.rings.len()) as u16;
-                    self.clients.push(Client::new(Talk::new(kind), ring));
+                    let target = self.spread.next(kind);
+                    self.clients.push(Client::new(Talk::new(kind), ring, target));
                     client
                 }
             };
@@ -235,15 +275,16 @@ impl Worker {
         state.asked_us = self.now;
         state.used_us = self.now;
         let ring = usize::from(state.ring);
-        let target = match (state.talk.kind(), self.plan.target.tcp) {
+        let target = &self.plan.targets[usize::from(state.target)];
+        let target = match (state.talk.kind(), target.tcp) {
             (Kind::Tcp, Some(tcp)) => tcp,
-            _ => self.plan.target.http,
+            _ => target.http,
         };
         let dial = self.plan.dials.fetch_add(1, Ordering::Relaxed);
         let source = self.plan.sources.of(dial, target);
         add(&self.pulse.connecting, 1);
         if self.can_connect {
-            return self.rings[ring].io.connect(client, target, source);
+            return self.rings[ring].io.connect(client, target, source, None);
         }
         let adopted =
             dial_here(target, source).and_then(|socket| self.rings[ring].io.adopt(socket.into()));
@@ -296,7 +337,7 @@ impl Worker {
         if state.out.capacity() == 0 {
             state.out = self.pool.pop().unwrap_or_default();
         }
-        state.talk.call(&mut self.voice, &mut state.out);
+        state.talk.call(&mut self.voices[usize::from(state.target)], &mut state.out);
         state.transmit(&mut self.rings[usize::from(state.ring)].io);
     }
 
@@ -346,10 +387,11 @@ impl Worker {
                 };
                 let io = &mut self.rings[ring].io;
                 let state = &mut self.clients[client as usize];
+                let target = state.target;
                 state.used_us = self.now;
                 let heard = hear(
                     state,
-                    &mut self.voice,
+                    &mut self.voices[usize::from(target)],
                     io.bytes(&chunk),
                     &mut self.pool,
                     &mut self.events,
@@ -435,7 +477,8 @@ impl Worker {
         owners[index] = Owner { client, generation };
         let state = &mut self.clients[client as usize];
         state.opened(io, ConnId { slot, generation });
-        let is_ready = state.talk.begin(&mut self.voice, &mut state.out);
+        let voice = &mut self.voices[usize::from(state.target)];
+        let is_ready = state.talk.begin(voice, &mut state.out);
         state.transmit(io);
         if is_ready {
             self.arrived(client);
@@ -600,7 +643,36 @@ fn hear(
     Ok(())
 }
 
+/// Whom each client of a thread talks to: of every kind as many to each target, and threads do not all begin
+/// with the same.
+#[derive(Debug)]
+struct Spread {
+    next: [usize; 6],
+    targets: usize,
+}
+
+impl Spread {
+    fn new(thread: usize, targets: usize) -> Self {
+        Self { next: std::array::from_fn(|kind| thread + kind), targets }
+    }
+
+    fn next(&mut self, kind: Kind) -> u16 {
+        let next = &mut self.next[kind as usize];
+        let target = *next % self.targets;
+        *next += 1;
+        target as u16
+    }
+}
+
+/// What a thread says to each target; ids are nowhere the same.
+fn voices(plan: &Plan, first_id: u64) -> Vec<Voice> {
+    let ids = (0..).map(|target| first_id + target * IDS_PER_TARGET);
+    plan.says.iter().zip(ids).map(|(say, id)| Voice::new(say.clone(), plan.greets, id)).collect()
+}
+
 /// Ids of one thread.
 const IDS_PER_THREAD: u64 = 10_000_000_000;
+/// Ids of one target of a thread.
+const IDS_PER_TARGET: u64 = IDS_PER_THREAD / TARGETS_MAX as u64;
 /// Generations travel in 24 bits.
 const GENERATION_MASK: u32 = 0xFF_FFFF;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use erlmcp_protocol::ws::close;
 
+use super::mesh::LETTERS_PER_TURN;
 use super::pool::KEPT_BYTES_MAX;
 use super::record::{Conn, Flag, Lazy, Speaks, Stage};
 use super::{Conns, LINGER_BYTES_MAX, MESSAGES_PER_TURN, Notice, UNFINISHED_MESSAGES_MAX};
@@ -36,7 +37,11 @@ impl Conns {
             Stage::Free | Stage::Closing | Stage::Closed => return,
         }
         let waits = conn.flags.has(Flag::Ready) || conn.input_bytes() != 0;
-        self.counters.bytes_in += bytes.len() as u64;
+        if conn.speaks == Speaks::Mesh {
+            self.handle_link_heard(bytes.len());
+        } else {
+            self.counters.bytes_in += bytes.len() as u64;
+        }
         if waits {
             self.keep(id, bytes);
             // Input that waits for its turn, or for its exchange, goes on waiting.
@@ -97,7 +102,10 @@ impl Conns {
     ) -> Range<usize> {
         let end = input.len();
         let mut used = 0;
-        let mut budget = MESSAGES_PER_TURN;
+        let mut budget = match self.get(id) {
+            Some(conn) if conn.speaks == Speaks::Mesh => LETTERS_PER_TURN,
+            _ => MESSAGES_PER_TURN,
+        };
         loop {
             let Some(conn) = self.get(id).filter(|conn| conn.stage == Stage::Open) else {
                 return end..end; // It ended meanwhile: the rest means nothing.
@@ -116,6 +124,7 @@ impl Conns {
                 Speaks::Http => self.step_http(service, id, rest),
                 Speaks::WebSocket => self.step_ws(service, id, rest),
                 Speaks::Lines | Speaks::Stdio => self.step_lines(service, id, rest),
+                Speaks::Mesh => self.step_mesh(service, id, rest),
             };
             self.tell(service);
             match step {
@@ -164,6 +173,8 @@ impl Conns {
                 self.close_ws(id, close::TRY_AGAIN_LATER, "no memory for a message this large");
             }
             Speaks::Http | Speaks::Lines | Speaks::Stdio => self.sever(id, reason),
+            // Who has a link is trusted with one letter, and has no other way to say it.
+            Speaks::Mesh => {}
         }
     }
 
@@ -194,6 +205,7 @@ impl Conns {
             // The response has nobody left to read it: clients of this protocol cancel by closing.
             Speaks::Http => self.finish(id),
             Speaks::WebSocket => self.finish(id),
+            Speaks::Mesh => self.after_link(id),
             Speaks::Lines | Speaks::Stdio => {
                 let conn = &mut self.table[id.slot as usize];
                 if !conn.flags.has(Flag::EofTold) {
@@ -224,12 +236,16 @@ impl Conns {
 
     /// Whether the next message must wait: one exchange at a time, and none for a peer that does not read.
     fn is_held(&self, conn: &Conn) -> bool {
-        conn.is_pending() || self.is_throttled(conn)
+        match conn.speaks {
+            // Letters for shards whose inboxes are full would pile up here.
+            Speaks::Mesh => !self.unsent.is_empty(),
+            _ => conn.is_pending() || self.is_throttled(conn),
+        }
     }
 
     /// Whether more is queued to the peer than it seems to want.
     fn is_throttled(&self, conn: &Conn) -> bool {
-        self.limits.outbox_pause_bytes < conn.backlog()
+        self.limits.outbox_pause_bytes < conn.backlog() && conn.speaks != Speaks::Mesh
     }
 
     /// Whether more should be received.

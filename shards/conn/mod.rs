@@ -14,6 +14,7 @@
 mod feed;
 mod http;
 mod lines;
+mod mesh;
 mod net;
 mod pool;
 mod random;
@@ -27,6 +28,8 @@ use std::collections::VecDeque;
 
 use erlmcp_protocol::http as wire;
 
+pub(crate) use self::mesh::MeshMail;
+use self::mesh::Meshed;
 use self::pool::Pool;
 use self::random::Random;
 pub(crate) use self::record::NEVER;
@@ -37,7 +40,7 @@ use crate::config::Limits;
 use crate::io::{ConnId, Millis, RecvEnd};
 use crate::mail::Post;
 use crate::message::Mail;
-use crate::net::{Exchange, PipeKind, TimerKey};
+use crate::net::{Exchange, LinkEvent, PipeKind, TimerKey};
 use crate::service::Service;
 use crate::stats::Counters;
 use crate::wheel::Wheel;
@@ -66,6 +69,8 @@ pub(crate) enum Due {
     Service(TimerKey),
     /// Arm this listener again.
     Accept(u8),
+    /// Look at what the mesh wants.
+    Mesh,
 }
 
 const _: () = assert!(size_of::<Due>() <= 16, "one reminder waits per idle connection");
@@ -77,6 +82,8 @@ pub(crate) enum Notice {
     PipeOpen(ConnId, PipeKind),
     PipeEof(ConnId),
     PipeClosed(ConnId),
+    Link(u16, LinkEvent),
+    View,
 }
 
 /// All connections of one shard.
@@ -117,6 +124,8 @@ pub(crate) struct Conns {
     is_draining: bool,
     /// Completions for generations long gone.
     late: u64,
+    /// Links to other nodes, when this shard is in a mesh.
+    meshed: Option<Box<Meshed>>,
 }
 
 impl Conns {
@@ -157,6 +166,7 @@ impl Conns {
             kept_bytes: 0,
             is_draining: false,
             late: 0,
+            meshed: None,
         }
     }
 
@@ -173,6 +183,27 @@ impl Conns {
     /// Occupies a slot the ring filled, and starts to receive from it. A pipe is announced to the service.
     /// Without room, or while draining, the peer is told so and let go.
     pub(crate) fn open(&mut self, slot: u32, speaks: Speaks) {
+        let is_refused = self.refuse_at <= self.clients() || self.is_draining;
+        let id = self.occupy(slot, speaks);
+        self.table[slot as usize].flags.put(Flag::Refused, is_refused);
+        if is_refused {
+            return self.refuse_connection(id);
+        }
+        if let Some(transport) = speaks.transport() {
+            self.counters.connections_active[transport as usize] += 1;
+            self.counters.connections_total[transport as usize] += 1;
+        }
+        match speaks {
+            Speaks::Http => self.set_due(id, self.now.saturating_add(self.limits.idle_timeout_ms)),
+            Speaks::Lines => self.announce(id, PipeKind::Lines),
+            Speaks::Stdio => self.announce(id, PipeKind::Stdio),
+            Speaks::WebSocket => unreachable!("a WebSocket begins as HTTP"),
+            Speaks::Mesh => unreachable!("a link has no client"),
+        }
+    }
+
+    /// Makes a record for a slot the ring filled.
+    fn occupy(&mut self, slot: u32, speaks: Speaks) -> ConnId {
         let index = slot as usize;
         if self.table.len() <= index {
             self.table.resize_with(index + 1, Conn::default);
@@ -193,22 +224,9 @@ impl Conns {
             ..Conn::default()
         };
         let id = ConnId { slot, generation: conn.generation };
-        let is_refused = self.refuse_at <= self.occupied || self.is_draining;
-        conn.flags.put(Flag::Refused, is_refused);
         self.occupied += 1;
         self.touch(slot);
-        if is_refused {
-            return self.refuse_connection(id);
-        }
-        let transport = speaks.transport() as usize;
-        self.counters.connections_active[transport] += 1;
-        self.counters.connections_total[transport] += 1;
-        match speaks {
-            Speaks::Http => self.set_due(id, self.now.saturating_add(self.limits.idle_timeout_ms)),
-            Speaks::Lines => self.announce(id, PipeKind::Lines),
-            Speaks::Stdio => self.announce(id, PipeKind::Stdio),
-            Speaks::WebSocket => unreachable!("a WebSocket begins as HTTP"),
-        }
+        id
     }
 
     /// The ring closed the descriptor: the slot is free.
@@ -223,8 +241,12 @@ impl Conns {
         }
         debug_assert!(conn.out.capacity() == 0 && conn.lazy.is_none(), "a closed slot owns memory");
         let generation = (conn.generation + 1) & GENERATION_MASK;
+        let was_link = conn.speaks == Speaks::Mesh;
         *conn = Conn { generation, ..Conn::default() };
         self.occupied -= 1;
+        if was_link {
+            self.free_link();
+        }
     }
 
     /// A send finished and its buffer comes home. The slot of a send in flight is never reused, so one that
@@ -244,13 +266,18 @@ impl Conns {
             Err(errno) if is_transient(errno) => Some(0),
             Err(_) => None,
         };
-        self.counters.bytes_out += sent_bytes.unwrap_or(0) as u64;
+        let is_link = conn.speaks == Speaks::Mesh;
+        if !is_link {
+            self.counters.bytes_out += sent_bytes.unwrap_or(0) as u64;
+        }
         match sent_bytes {
             Some(bytes) if bytes < flying_bytes && is_alive => self.requeue(id, buffer, bytes),
             _ => self.pool.give(buffer),
         }
         if sent_bytes.is_none() {
             self.sever(id, "send_failed");
+        } else if is_link {
+            self.handle_link_sent(id, sent_bytes.unwrap_or(0));
         }
         self.wake(id);
         self.touch(id.slot);
@@ -315,9 +342,10 @@ impl Conns {
         conn.due = NEVER;
         conn.send_due = NEVER;
         let out = std::mem::take(&mut conn.out);
-        let transport = conn.speaks.transport() as usize;
-        if !conn.flags.has(Flag::Refused) {
-            self.counters.connections_active[transport] -= 1;
+        if let Some(transport) = conn.speaks.transport()
+            && !conn.flags.has(Flag::Refused)
+        {
+            self.counters.connections_active[transport as usize] -= 1;
         }
         self.pool.give(out);
         self.part(id);
@@ -330,6 +358,7 @@ impl Conns {
         let was_pending = conn.flags.has(Flag::Pending);
         let was_streaming = conn.flags.has(Flag::Streaming);
         let was_pipe = conn.flags.has(Flag::Piped);
+        let was_link = conn.speaks == Speaks::Mesh;
         for flag in [Flag::Pending, Flag::Streaming, Flag::Piped] {
             conn.flags.clear(flag);
         }
@@ -346,17 +375,30 @@ impl Conns {
         if was_pipe {
             self.notices.push_back(Notice::PipeClosed(id));
         }
+        if was_link {
+            self.handle_link_ended(id);
+        }
         self.touch(id.slot);
     }
 
     /// Delivers notices until there are none; the service's answers may cause more.
     pub(crate) fn tell<S: Service>(&mut self, service: &mut S) {
-        while let Some(notice) = self.notices.pop_front() {
+        loop {
+            if self.meshed.is_some() {
+                self.run_mesh();
+            }
+            let Some(notice) = self.notices.pop_front() else { return };
             match notice {
                 Notice::Gone(exchange) => service.handle_gone(self, exchange),
                 Notice::PipeOpen(id, kind) => service.handle_pipe_open(self, id, kind),
                 Notice::PipeEof(id) => service.handle_pipe_eof(self, id),
                 Notice::PipeClosed(id) => service.handle_pipe_closed(self, id),
+                Notice::Link(node, event) => service.handle_link(self, node, event),
+                Notice::View => {
+                    if let Some(view) = self.mesh_view() {
+                        service.handle_view(self, &view);
+                    }
+                }
             }
         }
     }

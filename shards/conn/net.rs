@@ -63,7 +63,7 @@ impl Net for Conns {
         let out = self.outbox(to);
         match speaks {
             Speaks::WebSocket => write_text(out, message),
-            Speaks::Lines | Speaks::Stdio | Speaks::Http => {
+            Speaks::Lines | Speaks::Stdio | Speaks::Http | Speaks::Mesh => {
                 debug_assert!(!message.contains(&b'\n'), "one message is one line");
                 out.extend_from_slice(message);
                 out.push(b'\n');
@@ -84,7 +84,7 @@ impl Net for Conns {
         };
         match conn.speaks {
             Speaks::WebSocket => self.close_ws(to, code, reason),
-            Speaks::Lines | Speaks::Stdio | Speaks::Http => self.finish(to),
+            Speaks::Lines | Speaks::Stdio | Speaks::Http | Speaks::Mesh => self.finish(to),
         }
     }
 
@@ -108,9 +108,8 @@ impl Net for Conns {
         }
     }
 
-    fn post(&mut self, _to: Spot, _letter: &Letter<'_>) -> bool {
-        self.counters.error("letter_without_link");
-        false
+    fn post(&mut self, to: Spot, letter: &Letter<'_>) -> bool {
+        self.post_letter(to, letter)
     }
 
     fn timer(&mut self, at: Millis, key: TimerKey) {
@@ -143,6 +142,9 @@ impl Conns {
         let mut unsent = std::mem::take(&mut self.unsent);
         unsent.flush(|shard, mail| self.post_mail(shard, mail));
         self.unsent = unsent;
+        if self.unsent.is_empty() {
+            self.wake_links();
+        }
     }
 
     /// Where bytes for this connection go; they leave at the end of the turn. The id must not be stale.

@@ -38,15 +38,19 @@ pub(crate) enum Speaks {
     Stdio,
     /// WebSocket frames.
     WebSocket,
+    /// Frames between nodes.
+    Mesh,
 }
 
 impl Speaks {
-    pub(crate) const fn transport(self) -> Transport {
+    /// How a client is counted; `None`: it is none.
+    pub(crate) const fn transport(self) -> Option<Transport> {
         match self {
-            Speaks::Http => Transport::Http,
-            Speaks::Lines => Transport::Tcp,
-            Speaks::Stdio => Transport::Stdio,
-            Speaks::WebSocket => Transport::WebSocket,
+            Speaks::Http => Some(Transport::Http),
+            Speaks::Lines => Some(Transport::Tcp),
+            Speaks::Stdio => Some(Transport::Stdio),
+            Speaks::WebSocket => Some(Transport::WebSocket),
+            Speaks::Mesh => None,
         }
     }
 }

@@ -11,6 +11,9 @@ impl Conns {
         while let Some(slot) = self.dirty.pop() {
             self.settle(io, slot);
         }
+        if self.is_meshed() {
+            self.dial(io);
+        }
         for shard in self.bells.drain(..) {
             io.ring_bell(shard);
         }

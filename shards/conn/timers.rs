@@ -39,6 +39,7 @@ impl Conns {
             match (conn.stage, conn.speaks) {
                 (Stage::Open, Speaks::Http) => self.handle_http_due(id),
                 (Stage::Open, Speaks::WebSocket) => self.handle_ws_due(id),
+                (Stage::Open, Speaks::Mesh) => self.handle_link_due(id),
                 (Stage::Lingering, _) => self.end(id),
                 _ => {}
             }

@@ -10,14 +10,16 @@ use super::{Conns, UNANSWERED_PINGS_MAX};
 use crate::io::ConnId;
 use crate::net::{Exchange, PipeKind};
 use crate::service::Service;
+use crate::stats::Transport;
 
 impl Conns {
     /// See [`crate::net::Net::upgrade`].
     pub(super) fn switch_to_ws(&mut self, to: Exchange, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(conn) = self.waiting(to) else { return };
         conn.flags.clear(Flag::Pending);
-        let before = std::mem::replace(&mut conn.speaks, Speaks::WebSocket).transport() as usize;
-        let after = Speaks::WebSocket.transport() as usize;
+        let before = Transport::Http as usize;
+        let after = Transport::WebSocket as usize;
+        conn.speaks = Speaks::WebSocket;
         let lazy = conn.lazy();
         lazy.origin = None;
         lazy.ws = Some(Box::new(WebSocket::default()));

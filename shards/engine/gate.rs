@@ -2,7 +2,7 @@
 //! (digest b.8, b.9, b.11, b.12). All statuses are decided before the first byte.
 
 use erlmcp_protocol::http::{
-    CORS_ALLOW_HEADERS, CORS_ALLOW_METHODS, Field, Head, Method as HttpMethod, is_json,
+    CORS_ALLOW_HEADERS, CORS_ALLOW_METHODS, Denied, Field, Head, Method as HttpMethod, is_json,
 };
 use erlmcp_protocol::jsonrpc::{self, Message};
 use erlmcp_protocol::mcp::{self, Era, HeaderField, Params, Refusal, RpcError, errors};
@@ -16,6 +16,8 @@ use crate::net::{Exchange, Headers, Net};
 
 /// Seconds a browser may keep a preflight's answer.
 const CORS_MAX_AGE: &str = "600";
+/// Longest `Host` that is remembered, bytes: that of a domain name and a port (RFC 1035 §2.3.4).
+const HOST_BYTES_KEPT: usize = 255 + 6;
 /// Bytes of requested headers a preflight may name.
 const CORS_REQUEST_BYTES_MAX: usize = 4096;
 
@@ -34,7 +36,7 @@ impl Engine {
         head: &Head<'_>,
         body: &[u8],
     ) {
-        match self.config.access.check(head) {
+        match self.may_call(head) {
             Ok(None) => {}
             Ok(Some(origin)) => net.allow_origin(to, origin),
             Err(denied) => {
@@ -64,6 +66,20 @@ impl Engine {
                 net.respond(to, 404, headers, text.as_bytes());
             }
         }
+    }
+
+    /// Judges `Origin` and `Host`. Nearly all requests of a shard name the same host, so the last one that was
+    /// allowed is remembered: that costs a comparison of bytes.
+    fn may_call<'h>(&mut self, head: &Head<'h>) -> Result<Option<&'h str>, Denied> {
+        let Field::One(host) = head.host else { return self.config.access.check(head) };
+        if head.origin.is_absent() && host == &*self.allowed_host {
+            return Ok(None);
+        }
+        let verdict = self.config.access.check(head)?;
+        if host.len() <= HOST_BYTES_KEPT && host != &*self.allowed_host {
+            self.allowed_host = host.into();
+        }
+        Ok(verdict)
     }
 
     fn health<N: Net>(&mut self, net: &mut N, to: Exchange) {

@@ -16,9 +16,9 @@ impl Engine {
         match letter {
             Letter::Route(route) => self.route_letter(net, from, route),
             Letter::News(news) => self.news_letter(net, from, news),
-            Letter::Session(_) | Letter::Status(_) | Letter::Order(_) => {
-                net.counters().error("letter_unexpected");
-            }
+            Letter::Status(status) => self.status_heard(from, status),
+            Letter::Order(order) => self.order_heard(from, order),
+            Letter::Session(_) => net.counters().error("letter_unexpected"),
         }
     }
 
@@ -48,6 +48,7 @@ impl Engine {
             }
         }
         self.meet_peers();
+        self.view_seen();
     }
 
     /// Nothing that was under way to or from this node will arrive: who waits for it is told, and its own

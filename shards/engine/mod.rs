@@ -24,6 +24,7 @@ mod links;
 mod listens;
 mod methods;
 mod modern;
+mod operator;
 mod out;
 mod pipes;
 mod relays;
@@ -43,7 +44,7 @@ use std::sync::Arc;
 use erlmcp_catalog::{Change, Context, Handle, Runner, Snapshot};
 use erlmcp_cluster::Spot;
 use erlmcp_cluster::interest::Relay;
-use erlmcp_cluster::letter::Letter;
+use erlmcp_cluster::letter::{Letter, Order};
 use erlmcp_cluster::view::View;
 use erlmcp_protocol::http::{Access, Head};
 use erlmcp_protocol::seal::{Keyring, SessionToken};
@@ -56,6 +57,7 @@ use streams::ReplayBounds;
 
 use crate::config::Limits;
 use crate::io::{ConnId, Millis};
+use crate::lookout::Lookout;
 use crate::message::Announcement;
 use crate::net::{Exchange, LinkEvent, Net, PipeKind, TimerKey};
 use crate::service::Service;
@@ -113,6 +115,19 @@ pub enum EngineMail {
     Relayed(Change),
     /// Deferred calls have answered: look into the answers queue.
     Answers,
+    /// How this node fares, for all others. To the node's first shard only.
+    Publish(Box<[u8]>),
+    /// An operator wants something of another node. To this node's first shard only.
+    Order {
+        /// Of which.
+        node: u16,
+        /// What.
+        order: Order,
+        /// Whether it left for there.
+        left: crossbeam_channel::Sender<bool>,
+    },
+    /// Seal with these keys from now on: the cluster's secret has changed.
+    Keys(Arc<Keyring>),
 }
 
 /// What every engine of a process has in common.
@@ -126,6 +141,8 @@ pub struct EngineConfig {
     pub keys: Arc<Keyring>,
     /// Differs at every boot: ids of an earlier life are unknown, not confused.
     pub epoch: u32,
+    /// Who outside the shards wants to hear of the cluster.
+    pub lookout: Option<Arc<dyn Lookout>>,
 }
 
 /// Which shard an engine is.
@@ -169,6 +186,8 @@ pub struct Engine {
     listens: listens::Listens,
     pipes: pipes::Pipes,
     waiters: HashMap<Place, Waiter>,
+    /// The `Host` of the last request that was allowed.
+    allowed_host: Box<[u8]>,
     aways: aways::Aways,
     /// Who elsewhere wants to hear of what happens here.
     relay: Relay,
@@ -219,6 +238,7 @@ impl Engine {
             listens: Default::default(),
             pipes: Default::default(),
             waiters: HashMap::new(),
+            allowed_host: Box::default(),
             aways: HashMap::new(),
             relay: Relay::default(),
             interest_timer: false,
@@ -328,6 +348,12 @@ impl Service for Engine {
             EngineMail::Announce(announcement) => self.announced(net, &announcement),
             EngineMail::Relayed(change) => self.fan_out(net, &change),
             EngineMail::Answers => {}
+            EngineMail::Publish(status) => self.publish(net, &status),
+            EngineMail::Order { node, order, left } => {
+                // Whoever asked may have stopped waiting.
+                let _ = left.try_send(self.order(net, node, order));
+            }
+            EngineMail::Keys(keys) => self.keys_changed(keys),
         }
         self.drain_answers(net);
         self.say_wants(net);

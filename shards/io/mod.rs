@@ -13,6 +13,8 @@ pub mod uring;
 #[cfg(test)]
 mod echo;
 
+use std::net::SocketAddr;
+
 /// Milliseconds of a monotonic clock.
 pub type Millis = u64;
 
@@ -97,7 +99,7 @@ pub enum Completion {
         /// Which.
         slot: u32,
     },
-    /// A connection that was asked for with [`uring::Uring::connect`] stands, or does not.
+    /// A connection that was asked for with [`Io::connect`] stands, or does not.
     Connected {
         /// The asker's.
         token: u32,
@@ -134,6 +136,17 @@ pub trait Io {
     fn shutdown_write(&mut self, id: ConnId);
     /// Closes the descriptor; `Closed` follows. Only when neither receive nor send is pending.
     fn close(&mut self, id: ConnId);
+    /// Opens a connection; [`Completion::Connected`] follows, with this token. With a source address its port is
+    /// chosen as late as possible (IP_BIND_ADDRESS_NO_PORT), so that each source has its own full range. An
+    /// attempt that takes longer than `within` milliseconds ends with ETIMEDOUT; `None` leaves that to the
+    /// kernel, which tries for two minutes at ever longer intervals.
+    fn connect(
+        &mut self,
+        token: u32,
+        target: SocketAddr,
+        source: Option<SocketAddr>,
+        within: Option<Millis>,
+    );
     /// Installs a socket into the ring's table, e.g. one end of the pair behind stdio; returns its slot. What
     /// is not a socket is refused: receives and sends are all there is.
     fn adopt(&mut self, fd: std::os::fd::OwnedFd) -> std::io::Result<u32>;

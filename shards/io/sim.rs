@@ -9,10 +9,12 @@
 //! Always compiled: a feature flag would have to be remembered by every test command, and what nobody calls
 //! costs the binary nothing. Refused: threads and real sockets, whose failures no seed brings back.
 
+mod cable;
 mod faults;
 mod ring;
 mod world;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use faults::{ChunkLen, Faults, Tally};
@@ -21,10 +23,11 @@ pub use ring::SimIo;
 use super::{ListenerIndex, Millis};
 use world::{WireState, World};
 
-/// A world of shards and clients. Clones are the same world.
+/// A world of shards and clients, seen from one of its nodes. Clones are the same world.
 #[derive(Clone)]
 pub struct SimNet {
     world: Arc<Mutex<World>>,
+    node: u16,
 }
 
 /// The far end of one connection.
@@ -45,7 +48,58 @@ pub enum End {
 impl SimNet {
     /// A world whose every choice follows from `seed`.
     pub fn new(seed: u64, faults: Faults) -> Self {
-        Self { world: Arc::new(Mutex::new(World::new(seed, faults))) }
+        Self { world: Arc::new(Mutex::new(World::new(seed, faults))), node: 0 }
+    }
+
+    /// The same world, seen from another node: shards are numbered anew there. The first one is 0.
+    pub fn node(&self, node: u16) -> Self {
+        Self { world: self.world.clone(), node }
+    }
+
+    /// Makes a listener known to the other nodes; a later one takes the address over.
+    pub fn listen(&self, shard: u16, listener: ListenerIndex, addr: SocketAddr) {
+        let mut world = self.lock();
+        let port = world.port(self.node, shard).expect("there is such a shard");
+        world.addresses.insert(addr, (port, listener));
+    }
+
+    /// The process of this node ends: its listeners refuse, its connections are reset. The rings of its shards
+    /// mean nothing from now on; its next shards are numbered from 0.
+    pub fn crash(&self) {
+        self.lock().crash(self.node);
+    }
+
+    /// Nothing said by this node reaches the other one any more.
+    pub fn mute(&self, to: u16) {
+        self.lock().cables.cut(self.node, to);
+    }
+
+    /// Nothing reaches from these nodes to those, nor back.
+    pub fn partition(&self, these: &[u16], those: &[u16]) {
+        let mut world = self.lock();
+        for one in these {
+            for other in those {
+                world.cables.cut(*one, *other);
+                world.cables.cut(*other, *one);
+            }
+        }
+    }
+
+    /// The two nodes reach each other again, in both directions.
+    pub fn heal_between(&self, one: u16, other: u16) {
+        let mut world = self.lock();
+        world.cables.heal(one, other);
+        world.cables.heal(other, one);
+    }
+
+    /// Every node reaches every other again.
+    pub fn heal(&self) {
+        self.lock().cables.heal_all();
+    }
+
+    /// Resets all connections between two nodes; returns how many there were.
+    pub fn reset_between(&self, one: u16, other: u16) -> usize {
+        self.lock().reset_cables(one, other)
     }
 
     /// The ring of the next shard (numbered from 0) with `listeners` listeners and room for `capacity`
@@ -62,13 +116,16 @@ impl SimNet {
         buffers: u16,
         buffer_bytes: u32,
     ) -> SimIo {
-        let shard = self.lock().add_shard(listeners);
-        SimIo::new(self.world.clone(), shard, capacity, buffers, buffer_bytes)
+        let port = self.lock().add_shard(self.node, listeners);
+        SimIo::new(self.world.clone(), port, capacity, buffers, buffer_bytes)
     }
 
     /// A client that connects to a listener of a shard. It waits in the queue until accepted.
     pub fn connect(&self, shard: u16, listener: ListenerIndex) -> SimClient {
-        let wire = self.lock().connect(shard, listener);
+        let mut world = self.lock();
+        let port = world.port(self.node, shard).expect("there is such a shard");
+        let wire = world.connect(port, listener);
+        drop(world);
         SimClient { world: self.world.clone(), wire }
     }
 
@@ -99,8 +156,8 @@ impl SimNet {
 
     /// Rings a shard's bell as a foreign thread does; give it to [`crate::mail::Mailroom::new`].
     pub fn foreign_bell(&self) -> impl Fn(u16) + Send + Sync + 'static {
-        let world = self.world.clone();
-        move |shard| lock(&world).ring_bell(shard)
+        let (world, node) = (self.world.clone(), self.node);
+        move |shard| lock(&world).ring_bell(node, shard)
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {

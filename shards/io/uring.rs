@@ -20,6 +20,7 @@ mod user_data;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -430,6 +431,16 @@ impl Io for Uring {
         if slot.flags & FIN_PENDING == 0 {
             self.submit_close(id);
         }
+    }
+
+    fn connect(
+        &mut self,
+        token: u32,
+        target: SocketAddr,
+        source: Option<SocketAddr>,
+        within: Option<Millis>,
+    ) {
+        self.begin_dial(token, target, source, within);
     }
 
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<u32> {

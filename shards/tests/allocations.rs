@@ -92,6 +92,7 @@ fn answering_a_request_allocates_nothing() {
         shards: vec![ShardPlace::default()],
         http: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         tcp: None,
+        mesh: None,
         limits: Limits::default(),
         listen: ListenOptions::default(),
         ring: UringConfig { capacity: 256, buffers: 64, ..UringConfig::default() },

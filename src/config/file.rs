@@ -6,7 +6,10 @@ use erlmcp_shards::config::Limits;
 use toml::de::DeTable;
 
 use super::section::{Section, Source};
-use super::{Bind, CatalogSource, Config, LogFormat, Problem, ServerConfig, SocketConfig};
+use super::{
+    Bind, CatalogSource, ClusterConfig, Config, LogFormat, Problem, ServerConfig, SocketConfig,
+    SyncMode, beside, parse_mesh,
+};
 use crate::cores::parse_cores;
 
 /// Lays a file's text over `config`. What is wrong is returned, everything at once; the rest is applied.
@@ -25,13 +28,7 @@ pub fn apply_file(config: &mut Config, path: &Path, text: &str) -> Vec<Problem> 
     let limits = whole.table("limits");
     let socket = whole.table("socket");
     let catalog = whole.table("catalog");
-    if let Some(cluster) = whole.take("cluster") {
-        whole.problem_at(
-            cluster.span(),
-            "cluster",
-            "clustering is not in this version; remove the section",
-        );
-    }
+    let cluster = whole.table("cluster");
     if let Some(table) = server {
         read_server(whole.source(), table, &mut config.server);
     }
@@ -43,6 +40,10 @@ pub fn apply_file(config: &mut Config, path: &Path, text: &str) -> Vec<Problem> 
     }
     if let Some(table) = catalog {
         read_catalog(whole.source(), table, path, &mut config.catalog);
+    }
+    if let Some(table) = cluster {
+        let cluster = config.cluster.get_or_insert_default();
+        read_cluster(whole.source(), table, path, cluster);
     }
     whole.finish();
     source.finish()
@@ -173,6 +174,36 @@ fn read_catalog(
 ) {
     let mut section = Section::new(source, "catalog", table);
     section.text("source", catalog, |text| Ok(CatalogSource::parse(text).beside(path)));
+    section.finish();
+}
+
+fn read_cluster(
+    source: &mut Source<'_>,
+    table: &DeTable<'_>,
+    path: &Path,
+    cluster: &mut ClusterConfig,
+) {
+    let ClusterConfig {
+        node,
+        listen,
+        peers,
+        secret_file,
+        sync,
+        heartbeat_ms,
+        node_timeout_ms,
+        replicas,
+    } = cluster;
+    let mut section = Section::new(source, "cluster", table);
+    let mut number = node.unwrap_or_default();
+    section.number("node", &mut number, 1..=u64::from(u16::MAX));
+    *node = (number != 0).then_some(number);
+    section.text("listen", listen, parse_mesh);
+    section.list("peers", peers, parse_mesh);
+    section.text("secret_file", secret_file, |text| Ok(Some(beside(path, text))));
+    section.text("sync", sync, SyncMode::parse);
+    section.number("heartbeat_ms", heartbeat_ms, 20..=5_000);
+    section.number("node_timeout_ms", node_timeout_ms, 100..=60_000);
+    section.number("replicas", replicas, 0..=3);
     section.finish();
 }
 

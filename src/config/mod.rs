@@ -2,6 +2,7 @@
 //!
 //! Parsed once at boot; everything after it reads plain fields.
 
+mod cluster;
 mod file;
 mod section;
 
@@ -13,6 +14,7 @@ use erlmcp_protocol::http::Access;
 use erlmcp_shards::config::Limits;
 use erlmcp_shards::io::listen::{Keepalive, ListenOptions};
 
+pub use cluster::{ClusterConfig, DEFAULT_MESH, SyncMode, parse_mesh, parse_node};
 pub use file::apply_file;
 
 /// Where HTTP, SSE and WebSocket are served.
@@ -33,6 +35,8 @@ pub struct Config {
     pub socket: SocketConfig,
     /// `[catalog]`.
     pub catalog: CatalogSource,
+    /// `[cluster]`; `None`: this server is alone.
+    pub cluster: Option<ClusterConfig>,
 }
 
 /// `[server]`: who we are and where we listen.
@@ -221,13 +225,15 @@ impl CatalogSource {
     /// A path that is not absolute is meant beside the configuration file that names it.
     fn beside(self, config_file: &Path) -> Self {
         match self {
-            CatalogSource::File(path) => {
-                let folder = config_file.parent().unwrap_or_else(|| Path::new(""));
-                CatalogSource::File(folder.join(path))
-            }
+            CatalogSource::File(path) => CatalogSource::File(beside(config_file, path)),
             built_in => built_in,
         }
     }
+}
+
+/// A path in a configuration file, when it is not absolute, is meant beside that file.
+fn beside(config_file: &Path, path: impl AsRef<Path>) -> PathBuf {
+    config_file.parent().unwrap_or_else(|| Path::new("")).join(path)
 }
 
 /// One thing that is wrong with the configuration, and where.
@@ -291,6 +297,11 @@ impl Config {
         }
     }
 
+    /// How many shards this process has.
+    pub fn shards(&self, online: &[usize]) -> usize {
+        self.cores(online).len() * usize::from(self.server.shards_per_core.max(1))
+    }
+
     /// Whether the parts fit each other and the host. `online` are the cores this process may use.
     pub fn problems(&self, online: &[usize]) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -328,6 +339,9 @@ impl Config {
             problems.push(Problem::of("allow-host", why));
         }
         self.limit_problems(&mut problems);
+        if let Some(cluster) = &self.cluster {
+            cluster.problems(self, self.shards(online), &mut problems);
+        }
         problems
     }
 
@@ -374,6 +388,7 @@ impl Config {
                     .to_owned(),
             );
         }
+        warnings.extend(self.cluster.as_ref().and_then(ClusterConfig::warnings));
         warnings
     }
 }

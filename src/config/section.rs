@@ -140,14 +140,25 @@ impl<'s, 't, 'd> Section<'s, 't, 'd> {
 
     /// A list of strings.
     pub fn texts(&mut self, key: &'static str, target: &mut Vec<String>) {
+        self.list(key, target, |text| Ok(text.to_owned()));
+    }
+
+    /// A list of strings that `parse` understands.
+    pub fn list<T>(
+        &mut self,
+        key: &'static str,
+        target: &mut Vec<T>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) {
         let Some(value) = self.take(key) else { return };
         let Some(items) = value.get_ref().as_array() else {
             return self.wrong_type(key, value, "a list of strings");
         };
         target.clear();
         for item in items.iter() {
-            match item.get_ref().as_str() {
-                Some(text) => target.push(text.to_owned()),
+            match item.get_ref().as_str().map(&parse) {
+                Some(Ok(parsed)) => target.push(parsed),
+                Some(Err(why)) => self.problem_at(item.span(), key, why),
                 None => self.wrong_type(key, item, "a string"),
             }
         }

@@ -180,14 +180,6 @@ fn zero_leaves_a_number_to_the_kernel_and_little_is_a_mistake() {
 }
 
 #[test]
-fn clustering_is_refused_clearly() {
-    check(
-        "[cluster]\nseeds = []\n",
-        &["c.toml:1: cluster: clustering is not in this version; remove the section"],
-    );
-}
-
-#[test]
 fn a_file_that_is_not_toml_tells_where_and_nothing_else() {
     let problems =
         apply_file(&mut Config::default(), Path::new("c.toml"), "[server]\nlisten = \nfoo = 1\n");

@@ -1,4 +1,5 @@
-//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/status`, `POST /drain`.
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/status`, `POST /drain`, and the sample that is taken of the
+//! shards every second, which in a cluster the other nodes are told.
 //!
 //! Requests are read by the protocol's own reader, with the same strictness as clients'. Bounded: connections,
 //! sizes, time per request. A page in a browser cannot drain the server: `Origin` and `Host` are checked.
@@ -14,13 +15,18 @@ use erlmcp_protocol::Parsed;
 use erlmcp_protocol::http::{
     Access, HttpError, Limits, Method, Request, RequestReader, ResponseHead, write_response,
 };
+use erlmcp_shards::engine::EngineMail;
+use erlmcp_shards::message::Mail;
 use erlmcp_shards::stats::ShardSnapshot;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 
 use super::future_queue::spawn;
+use super::nodes::cluster_view;
+use super::orders::{Ordered, drain_node};
 use super::sample::Rates;
-use super::{AdminSeat, Collect, metrics, status};
+use super::{AdminSeat, ClusterSeat, Collect, metrics, status};
+use crate::cluster::Report;
 
 /// Connections at once; one more is closed unanswered.
 const CONNECTIONS_MAX: usize = 64;
@@ -38,6 +44,7 @@ struct Admin {
     collect: Collect,
     shards: usize,
     on_drain: Box<dyn Fn() + Send>,
+    cluster: Option<ClusterSeat>,
     draining: Arc<AtomicBool>,
     started: Instant,
     rates: RefCell<Rates>,
@@ -46,7 +53,25 @@ struct Admin {
 
 /// Serves until the executor ends.
 pub async fn serve(seat: AdminSeat, draining: Arc<AtomicBool>, started: Instant) {
-    let AdminSeat { listener, access, collect, shards, on_drain } = seat;
+    let AdminSeat { listener, access, collect, shards, on_drain, cluster } = seat;
+    let admin = Rc::new(Admin {
+        access,
+        collect,
+        shards,
+        on_drain,
+        cluster,
+        draining,
+        started,
+        rates: RefCell::default(),
+        connections: Cell::new(0),
+    });
+    spawn(Box::pin(sample(admin.clone())));
+    if let Some(listener) = listener {
+        listen(listener, admin).await;
+    }
+}
+
+async fn listen(listener: std::net::TcpListener, admin: Rc<Admin>) {
     let _closing = match listener.try_clone() {
         Ok(twin) => Closing(twin),
         Err(err) => return log::error!("admin listener: {err}"),
@@ -54,17 +79,6 @@ pub async fn serve(seat: AdminSeat, draining: Arc<AtomicBool>, started: Instant)
     // SAFETY: `into_raw_fd` gives up an open, listening socket; nobody else owns it from here on. glommio's own
     // `bind` is refused because it sets SO_REUSEPORT: two servers would share the port without a word.
     let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
-    let admin = Rc::new(Admin {
-        access,
-        collect,
-        shards,
-        on_drain,
-        draining,
-        started,
-        rates: RefCell::default(),
-        connections: Cell::new(0),
-    });
-    spawn(Box::pin(sample(admin.clone())));
     loop {
         match listener.accept().await {
             Ok(stream) => {
@@ -96,6 +110,7 @@ async fn sample(admin: Rc<Admin>) {
     loop {
         let shards = admin.snapshots().await;
         admin.rates.borrow_mut().handle_sample(Instant::now(), &shards);
+        admin.publish(&shards);
         let missing = admin.shards.saturating_sub(shards.len());
         if missing != 0 && !admin.draining.load(Ordering::Relaxed) {
             log::warn!("{missing} of {} shards did not report in time", admin.shards);
@@ -183,20 +198,66 @@ impl Admin {
             "/readyz" if self.draining.load(Ordering::Relaxed) => {
                 plain(503, keep_alive, None, "draining\n")
             }
-            "/readyz" => plain(200, keep_alive, None, "ready\n"),
+            "/readyz" => plain(200, keep_alive, None, &self.ready()),
             "/metrics" => self.metrics(keep_alive).await,
             "/status" => self.status(keep_alive).await,
-            _ => {
+            _ => self.drain(head.query_value("node").as_deref(), keep_alive).await,
+        }
+    }
+
+    /// A node that finds none of its peers is ready all the same: it serves every request there is, and a cluster
+    /// must be able to begin with somebody.
+    fn ready(&self) -> String {
+        let Some(ClusterSeat { board, .. }) = &self.cluster else { return "ready\n".to_owned() };
+        match (board.view().peers().count(), board.seeds()) {
+            (0, 0) => "ready: the first node of its cluster\n".to_owned(),
+            (0, seeds) => format!(
+                "ready: alone, none of {seeds} peers has been found yet; requests and new sessions are served \
+                 here meanwhile\n"
+            ),
+            (peers, _) => format!("ready: in a cluster of {}\n", peers + 1),
+        }
+    }
+
+    async fn drain(&self, node: Option<&str>, keep_alive: bool) -> Answer {
+        match drain_node(node, self.cluster.as_ref()).await {
+            Ordered::Own => {
                 (self.on_drain)();
                 whole(202, keep_alive, "application/json", None, b"{\"draining\":true}\n")
             }
+            Ordered::Told(node) => {
+                let body = format!("{{\"draining\":true,\"node\":{node}}}\n");
+                whole(202, keep_alive, "application/json", None, body.as_bytes())
+            }
+            Ordered::Refused(status, why) => plain(status, keep_alive, None, &why),
         }
+    }
+
+    /// Tells the other nodes how this one fares. A letter that finds no room is not missed for long.
+    fn publish(&self, shards: &[ShardSnapshot]) {
+        if let Some(seat) = &self.cluster
+            && let Some(bytes) = self.report(shards, seat).write()
+        {
+            let _ = seat.lead.send(Mail::Engine(EngineMail::Publish(bytes)));
+        }
+    }
+
+    fn report(&self, shards: &[ShardSnapshot], seat: &ClusterSeat) -> Report {
+        Report::of(
+            shards,
+            &self.rates.borrow(),
+            self.shards,
+            self.started.elapsed(),
+            self.draining.load(Ordering::Relaxed),
+            seat.board.epoch(),
+        )
     }
 
     async fn metrics(&self, keep_alive: bool) -> Answer {
         let shards = self.snapshots().await;
         let uptime = self.started.elapsed().as_secs_f64();
-        match metrics::render(shards, metrics::resident_bytes(), uptime) {
+        let view = self.cluster.as_ref().map(|seat| seat.board.view());
+        match metrics::render(shards, metrics::resident_bytes(), uptime, view) {
             Ok(text) => whole(200, keep_alive, metrics::CONTENT_TYPE, None, text.as_bytes()),
             Err(err) => plain(500, keep_alive, None, &format!("{err}\n")),
         }
@@ -204,13 +265,17 @@ impl Admin {
 
     async fn status(&self, keep_alive: bool) -> Answer {
         let shards = self.snapshots().await;
-        let view = status::view(
+        let mut view = status::view(
             &shards,
             &self.rates.borrow(),
             self.shards,
             self.started.elapsed(),
             self.draining.load(Ordering::Relaxed),
         );
+        view.cluster = self
+            .cluster
+            .as_ref()
+            .map(|seat| cluster_view(&seat.board, self.report(&shards, seat), Instant::now()));
         match serde_json::to_vec(&view) {
             Ok(json) => whole(200, keep_alive, "application/json", None, &json),
             Err(err) => plain(500, keep_alive, None, &format!("{err}\n")),

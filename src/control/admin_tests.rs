@@ -26,13 +26,14 @@ fn rig() -> Rig {
     let drains = Arc::new(AtomicUsize::new(0));
     let on_drain = drains.clone();
     let seat = AdminSeat {
-        listener: StdListener::bind("127.0.0.1:0").unwrap(),
+        listener: Some(StdListener::bind("127.0.0.1:0").unwrap()),
         access: Access::new(&[], &["ops.example".to_owned()]).unwrap(),
         collect: Arc::new(|| {
             let mut shard = ShardSnapshot {
                 shard: 0,
                 core: Some(3),
                 capacity: 50,
+                mesh: None,
                 counters: Default::default(),
                 ring: Vec::new(),
             };
@@ -43,8 +44,9 @@ fn rig() -> Rig {
         on_drain: Box::new(move || {
             on_drain.fetch_add(1, Atomic::Relaxed);
         }),
+        cluster: None,
     };
-    let address = control.serve_admin(seat).unwrap();
+    let address = control.serve_admin(seat).unwrap().unwrap();
     Rig { control, address, drains }
 }
 

@@ -5,7 +5,9 @@
 //! catalog, shards from the configuration.
 
 use std::fmt;
+use std::sync::Arc;
 
+use erlmcp_cluster::view::View;
 use erlmcp_shards::stats::{OutcomeKind, ShardSnapshot, Transport};
 use hdrhistogram::Histogram;
 use prometheus_client::collector::Collector;
@@ -36,9 +38,10 @@ pub fn render(
     shards: Vec<ShardSnapshot>,
     memory_bytes: Option<u64>,
     uptime_s: f64,
+    cluster: Option<Arc<View>>,
 ) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape { shards, memory_bytes, uptime_s }));
+    registry.register_collector(Box::new(Scrape { shards, memory_bytes, uptime_s, cluster }));
     let mut out = String::with_capacity(16 * 1024);
     text::encode(&mut out, &registry)?;
     Ok(out)
@@ -56,9 +59,10 @@ struct Scrape {
     shards: Vec<ShardSnapshot>,
     memory_bytes: Option<u64>,
     uptime_s: f64,
+    cluster: Option<Arc<View>>,
 }
 
-type Written = Result<(), fmt::Error>;
+pub(super) type Written = Result<(), fmt::Error>;
 
 impl Collector for Scrape {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> Written {
@@ -69,6 +73,9 @@ impl Collector for Scrape {
         self.sums(to)?;
         self.ring(to)?;
         self.durations(to)?;
+        if let Some(view) = &self.cluster {
+            super::mesh_metrics::encode(to, view, &self.shards)?;
+        }
         self.process(to)
     }
 }
@@ -280,7 +287,7 @@ fn subtract(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
 
 const TOOLS_CALL: &str = "tools/call";
 
-fn counters<L: EncodeLabelSet>(
+pub(super) fn counters<L: EncodeLabelSet>(
     to: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -293,7 +300,7 @@ fn counters<L: EncodeLabelSet>(
     Ok(())
 }
 
-fn gauges<L: EncodeLabelSet>(
+pub(super) fn gauges<L: EncodeLabelSet>(
     to: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

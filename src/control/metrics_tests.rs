@@ -9,6 +9,7 @@ fn shard(number: u16) -> ShardSnapshot {
         shard: number,
         core: Some(usize::from(number)),
         capacity: 1000,
+        mesh: None,
         counters: Default::default(),
         ring: vec![("enters", 10), ("buffers_lent", 3)],
     }
@@ -22,7 +23,7 @@ fn histogram(values: &[u64]) -> Histogram<u64> {
 
 #[track_caller]
 fn check(shards: Vec<ShardSnapshot>, lines: &[&str]) {
-    let text = render(shards, Some(4096), 1.5).unwrap();
+    let text = render(shards, Some(4096), 1.5, None).unwrap();
     for line in lines {
         assert!(text.lines().any(|found| found == *line), "no line {line:?} in\n{text}");
     }
@@ -93,7 +94,7 @@ fn a_tool_call_is_counted_once_under_its_name() {
 fn a_hostile_tool_name_cannot_forge_a_line() {
     let mut a = shard(0);
     a.counters.tool_latency_us.insert("a\"} 1\nevil 2 #".into(), histogram(&[1]));
-    let text = render(vec![a], None, 0.0).unwrap();
+    let text = render(vec![a], None, 0.0, None).unwrap();
     assert!(!text.lines().any(|line| line.starts_with("evil")), "{text}");
 }
 

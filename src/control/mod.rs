@@ -9,7 +9,10 @@
 
 mod admin;
 mod future_queue;
+mod mesh_metrics;
 mod metrics;
+mod nodes;
+mod orders;
 mod pool;
 mod pulse;
 mod runner;
@@ -25,20 +28,25 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TryRecvError};
 use erlmcp_protocol::http::Access;
+use erlmcp_shards::mail::ForeignPost;
+use erlmcp_shards::message::Mail;
 use erlmcp_shards::stats::ShardSnapshot;
 use glommio::{LocalExecutorBuilder, Placement};
 
+use crate::cluster::Board;
 use future_queue::FutureQueue;
+pub use nodes::{ClusterView, NodeReport, NodeView, Role};
 pub use runner::GlommioRunner;
-pub use status::{LatencyView, ShardView, StatusView};
+pub use sample::{Rates, empty_latency, merge_latency};
+pub use status::{LatencyView, ShardView, StatusView, shard_views};
 
 /// Asks every shard for its counters and waits, bounded; shards that did not answer are missing.
 pub type Collect = Arc<dyn Fn() -> Vec<ShardSnapshot> + Send + Sync>;
 
-/// What the control plane needs to serve its listener.
+/// What the control plane needs to watch the shards, and to serve its listener.
 pub struct AdminSeat {
-    /// Bound, listening.
-    pub listener: TcpListener,
+    /// Bound, listening; `None`: nobody may ask, but the other nodes are told.
+    pub listener: Option<TcpListener>,
     /// Who may call.
     pub access: Access,
     /// Where counters come from.
@@ -47,6 +55,16 @@ pub struct AdminSeat {
     pub shards: usize,
     /// Somebody POSTed `/drain`.
     pub on_drain: Box<dyn Fn() + Send>,
+    /// The cluster, if there is one.
+    pub cluster: Option<ClusterSeat>,
+}
+
+/// How the control plane hears of the cluster, and speaks to it.
+pub struct ClusterSeat {
+    /// What is known.
+    pub board: Arc<Board>,
+    /// The first shard, whose links carry reports and orders.
+    pub lead: ForeignPost<Mail>,
 }
 
 /// The running control plane.
@@ -86,9 +104,9 @@ impl Control {
         self.runner.clone()
     }
 
-    /// Begins to serve the admin listener. Returns its address.
-    pub fn serve_admin(&self, seat: AdminSeat) -> io::Result<SocketAddr> {
-        let address = seat.listener.local_addr()?;
+    /// Begins to watch the shards and to serve the admin listener. Returns its address.
+    pub fn serve_admin(&self, seat: AdminSeat) -> io::Result<Option<SocketAddr>> {
+        let address = seat.listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let draining = self.draining.clone();
         let started = self.started;
         let serve: erlmcp_catalog::runner::FutureJob =

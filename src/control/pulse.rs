@@ -71,6 +71,7 @@ mod tests {
             shard: shard as u16,
             core: None,
             capacity: 100,
+            mesh: None,
             counters: Counters { connections_active: [open, 1, 0, 0], ..Counters::default() },
             ring: Vec::new(),
         };

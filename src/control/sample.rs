@@ -80,7 +80,7 @@ pub fn merge_latency<'h>(parts: impl Iterator<Item = &'h Histogram<u64>>) -> His
             Some(sum) => drop(sum.add(part)),
         }
     }
-    merged.unwrap_or_else(empty)
+    merged.unwrap_or_else(empty_latency)
 }
 
 /// A copy that grows with whatever is added to it.
@@ -90,7 +90,8 @@ fn widened(part: &Histogram<u64>) -> Histogram<u64> {
     copy
 }
 
-fn empty() -> Histogram<u64> {
+/// No request yet; grows with whatever is recorded.
+pub fn empty_latency() -> Histogram<u64> {
     // Two digits are within the documented range, so this cannot fail.
     Histogram::new(2).unwrap_or_else(|_| unreachable!("2 significant digits are allowed"))
 }

@@ -1,4 +1,5 @@
-//! What `/status` says, as one JSON document; `erlmcp-shard status` reads the same type.
+//! What `/status` says of this process, as one JSON document; `erlmcp-shard status` reads the same type. What it
+//! says of the other nodes stands in [`super::nodes`].
 
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use erlmcp_shards::stats::{ShardSnapshot, Transport};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::nodes::ClusterView;
 use super::sample::{Rates, connections, merge_latency};
 
 /// The whole process.
@@ -25,16 +27,17 @@ pub struct StatusView {
     pub total: ShardView,
     /// One by one.
     pub shards: Vec<ShardView>,
+    /// All nodes, this one among them; absent when there is no cluster.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cluster: Option<ClusterView>,
 }
 
 /// One shard, or all of them together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ShardView {
     /// Which; absent in the total.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub shard: Option<u16>,
     /// Its core, when pinned.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub core: Option<usize>,
     /// Connections it can hold.
     pub capacity: u64,
@@ -82,7 +85,8 @@ pub struct LatencyView {
 }
 
 impl LatencyView {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    /// Of these requests.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
         Self {
             count: histogram.len(),
             p50: histogram.value_at_quantile(0.50),
@@ -100,13 +104,9 @@ pub fn view(
     uptime: Duration,
     draining: bool,
 ) -> StatusView {
-    let views: Vec<ShardView> = shards.iter().map(|shard| shard_view(shard, rates)).collect();
-    let mut total = ShardView::default();
-    for view in &views {
-        total.add(view);
-    }
+    let views = shard_views(shards, rates);
     let every = shards.iter().flat_map(|shard| shard.counters.latency_us.values());
-    total.latency_us = LatencyView::of(&merge_latency(every));
+    let total = ShardView::total(&views, &merge_latency(every));
     StatusView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -115,7 +115,13 @@ pub fn view(
         shards_expected,
         total,
         shards: views,
+        cluster: None,
     }
+}
+
+/// One by one.
+pub fn shard_views(shards: &[ShardSnapshot], rates: &Rates) -> Vec<ShardView> {
+    shards.iter().map(|shard| shard_view(shard, rates)).collect()
 }
 
 fn shard_view(shard: &ShardSnapshot, rates: &Rates) -> ShardView {
@@ -143,7 +149,17 @@ fn shard_view(shard: &ShardSnapshot, rates: &Rates) -> ShardView {
 }
 
 impl ShardView {
-    /// Everything that can be added; latencies cannot.
+    /// All of them together. Percentiles cannot be added: they are of `latency`, in which all requests are.
+    pub fn total<'v>(
+        views: impl IntoIterator<Item = &'v ShardView>,
+        latency: &Histogram<u64>,
+    ) -> Self {
+        let mut total = Self::default();
+        views.into_iter().for_each(|view| total.add(view));
+        total.latency_us = LatencyView::of(latency);
+        total
+    }
+
     fn add(&mut self, other: &ShardView) {
         self.capacity += other.capacity;
         self.connections += other.connections;

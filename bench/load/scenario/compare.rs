@@ -86,8 +86,10 @@ pub(super) fn compare_with(
     let mut rows: Vec<Row> = Vec::new();
     let mut passed = true;
     // Before any of them has seen a connection of ours: later a server keeps what it once needed.
-    let empty: Vec<Option<u64>> =
-        servers.iter().map(|server| Sample::read(server.pid, 0.0).server_rss).collect();
+    let empty: Vec<Option<u64>> = servers
+        .iter()
+        .map(|server| Sample::read(server.pid.as_slice(), 0.0).server_rss())
+        .collect();
     for size in &sizes {
         for round in 1..=rounds {
             for turn in 0..servers.len() {
@@ -119,8 +121,8 @@ fn measure(
 ) -> Result<(Row, bool), String> {
     let mut own = options.clone();
     own.target = Some(server.url.clone());
-    own.pid = server.pid;
-    own.start = None;
+    own.pid = server.pid.map(|pid| pid.to_string());
+    own.start = Vec::new();
     own.connections = Some(Count(size));
     own.output = Some(folder.to_owned());
     let mut run = Run::start("compare", &own, &defaults_of_calls(64, "http"))

@@ -83,7 +83,8 @@ pub(super) fn fanout_with(options: &Options, rounds: u32) -> Result<bool, String
     let spread = |of: fn(&Round) -> Option<f64>| Spread::of(told_rounds.iter().filter_map(of));
     let last = spread(|round| round.last_ms);
     // What is judged is the slowest update's last listener.
-    let judge = Judge { p99_ms: last.map(|last| last.max), failures, generator_limits: limits };
+    let p99_ms = last.map(|last| last.max);
+    let judge = Judge { p99_ms, failures, generator_limits: limits, ..Judge::default() };
     let results = json!({
         "opened": opened,
         "listeners": listeners,
@@ -191,7 +192,8 @@ pub(super) fn slow_with(options: &Options, deaf: f64, publishes: f64) -> Result<
     if updates < expected {
         failures.push(format!("{updates} updates came to those who read, of at least {expected}"));
     }
-    let judge = Judge { p99_ms: after, failures, generator_limits: slow.generator_limits() };
+    let generator_limits = slow.generator_limits();
+    let judge = Judge { p99_ms: after, failures, generator_limits, ..Judge::default() };
     let results = json!({
         "opened": opened,
         "listeners": listeners,

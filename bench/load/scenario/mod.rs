@@ -2,12 +2,14 @@
 
 mod compare;
 mod fanout;
+mod forward;
 mod plain;
 mod steps;
 mod suite;
 
 pub use compare::compare;
 pub use fanout::{fanout, slow};
+pub use forward::forward;
 pub use plain::{hold, ramp, rate, saturate};
 pub use steps::{churn, ladder};
 pub use suite::suite;

@@ -207,8 +207,9 @@ fn hold_for(run: &mut Run, time: Duration, listeners: u64) -> Result<Updates, St
 /// A client that publishes the run's resource with each call.
 pub(super) fn publisher(run: &Run) -> Result<Blocking, String> {
     let shape = CallShape::publish(&run.say.uri);
-    let say = Say::new(&run.target, shape, true, LEGACY, &run.say.uri);
-    Blocking::open(&run.target, Kind::Http, say)
+    let target = &run.servers.targets[0];
+    let say = Say::new(target, shape, true, LEGACY, &run.say.uri);
+    Blocking::open(target, Kind::Http, say)
 }
 
 pub(super) fn rate_with(options: &Options, warmup: Duration) -> Result<bool, String> {
@@ -264,6 +265,7 @@ pub(super) fn judge(measured: &Measured, failures: Vec<String>) -> Judge {
         p99_ms: measured.quantile_ms(0.99),
         failures,
         generator_limits: measured.generator_limits(),
+        ..Judge::default()
     }
 }
 

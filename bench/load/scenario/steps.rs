@@ -64,7 +64,7 @@ pub(super) fn ladder_with(options: &Options, steps: &[u64]) -> Result<bool, Stri
             "memory": run.memory(opened.ready),
         }));
     }
-    let judge = Judge { p99_ms: worst_p99, failures: Vec::new(), generator_limits: limits };
+    let judge = Judge { p99_ms: worst_p99, generator_limits: limits, ..Judge::default() };
     run.finish(judge, json!({ "steps": rows }))
 }
 
@@ -115,8 +115,8 @@ pub(super) fn churn_with(options: &Options) -> Result<bool, String> {
     );
     let judge = Judge {
         p99_ms,
-        failures: Vec::new(),
         generator_limits: limits_of_generator(measured.thread_percent, None),
+        ..Judge::default()
     };
     let results = json!({
         "clients": clients,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::kind::Mix;
 use super::super::options::{Options, SuiteArgs};
-use super::super::server::Started;
+use super::super::setup::Servers;
 use super::super::target::Target;
 use super::super::units::{Count, Span};
 use super::{fanout, plain, steps};
@@ -105,21 +105,21 @@ pub(super) fn suite_with(options: &Options, budget: Duration) -> Result<bool, St
     Ok(passed)
 }
 
-/// Starts the server, and points the options at it.
-fn start(options: &mut Options) -> Result<Option<Started>, String> {
-    let Some(command) = options.start.take() else { return Ok(None) };
-    let awaited = options.target.as_deref().map(|url| Target::parse(url, None)).transpose()?;
-    let started = Started::start(&command, awaited.map(|target| target.http))?;
-    if options.target.is_none()
-        && let Some(http) = started.http
-    {
-        options.target = Some(format!("http://{http}/mcp"));
+/// Starts the servers, and points the options at them.
+fn start(options: &mut Options) -> Result<Option<Servers>, String> {
+    if options.start.is_empty() {
+        return Ok(None);
     }
-    if options.tcp.is_none() {
-        options.tcp = started.tcp.map(|tcp| tcp.to_string());
-    }
-    options.pid = options.pid.or(Some(started.pid()));
-    Ok(Some(started))
+    let servers = Servers::find(options)?;
+    let join = |words: Vec<String>| Some(words.join(",")).filter(|list| !list.is_empty());
+    let url = |target: &Target| format!("http://{}{}", target.http, target.path);
+    options.target = join(servers.targets.iter().map(url).collect());
+    let tcp: Vec<String> =
+        servers.targets.iter().filter_map(|one| one.tcp).map(|tcp| tcp.to_string()).collect();
+    options.tcp = join(tcp).filter(|_| servers.targets.iter().all(|one| one.tcp.is_some()));
+    options.pid = join(servers.pids.iter().map(u32::to_string).collect());
+    options.start.clear();
+    Ok(Some(servers))
 }
 
 /// Up to the connections of the suite, in steps as far as they are below.

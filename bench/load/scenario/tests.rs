@@ -21,7 +21,7 @@ use super::super::kind::{Kind, Mix};
 use super::super::options::Options;
 use super::super::record::{CONNECTIONS, DETAILED, RESOURCES};
 use super::super::units::{Count, Percent, Span};
-use super::{compare, fanout, plain, steps, suite};
+use super::{compare, fanout, forward, plain, steps, suite};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,6 +41,7 @@ impl Stage {
             shards: vec![ShardPlace::default(); 2],
             http: Some(any),
             tcp: Some(any),
+            mesh: None,
             limits: Limits::default(),
             listen: ListenOptions::default(),
             ring: UringConfig { capacity: 1024, ..UringConfig::default() },
@@ -50,6 +51,7 @@ impl Stage {
             access: Arc::new(Access::new(&[], &[]).unwrap()),
             keys: Arc::new(Keyring::new(&[7; 32])),
             epoch: 1,
+            lookout: None,
         };
         let runner = Arc::new(ThreadRunner::new(1).unwrap());
         let fleet = erlmcp_shards::serve::serve(fleet, engine, catalog, runner).unwrap();
@@ -57,7 +59,7 @@ impl Stage {
         let options = Options {
             target: Some(format!("http://{}/mcp", fleet.addresses().http.unwrap())),
             tcp: fleet.addresses().tcp.map(|tcp| tcp.to_string()),
-            pid: Some(std::process::id()),
+            pid: Some(std::process::id().to_string()),
             connections: Some(Count(40)),
             duration: Some(Span(SECOND)),
             output: Some(folder.clone()),
@@ -335,4 +337,38 @@ fn a_server_that_is_not_there_is_said_before_anything_is_written() {
     let why = plain::ramp_with(&options).unwrap_err();
     assert!(why.contains("refused"), "{why}");
     assert!(!folder.exists());
+}
+
+#[test]
+fn several_targets_get_their_even_share_of_every_kind_and_columns_of_their_own() {
+    let mut stage = Stage::new("targets");
+    let twice = |text: &str| format!("{text},{text}");
+    stage.options.target = stage.options.target.as_deref().map(twice);
+    stage.options.tcp = stage.options.tcp.as_deref().map(twice);
+    stage.options.mix = "http=4,ws=2,tcp=2,listen=1,session=1".parse().ok();
+    stage.options.connections = Some(Count(120));
+    stage.options.threads = Some(2);
+    assert_eq!(plain::hold_with(&stage.options, SECOND), Ok(true));
+    let results = stage.results();
+    let distribution = &results["distribution"];
+    for target in distribution["targets"].as_array().unwrap() {
+        assert_eq!(target["connections"], 60, "{distribution:#}");
+    }
+    assert_eq!(distribution["deviation_max_percent"], 0.0);
+}
+
+#[test]
+fn sessions_roam_to_the_other_shard_and_what_it_adds_is_told_by_round() {
+    let mut stage = Stage::new("forward");
+    stage.options.duration = Some(Span(Duration::from_millis(500)));
+    // Whether the goals are met is not for a debug build to say.
+    forward::forward_with(&stage.options, 2, 100.0).unwrap();
+    let folder = stage.folder.clone();
+    let csv = std::fs::read_to_string(folder.join("forward.csv")).unwrap();
+    assert_eq!(csv.lines().next(), Some(forward::FORWARD));
+    assert_eq!(csv.lines().count(), 1 + 2 * 2 * 2, "{csv}");
+    let results = stage.results();
+    assert_eq!(results["places"], serde_json::json!(["own", "shard"]));
+    assert!(results["added"]["shard"]["load_cpu_ratio"]["median"].is_f64(), "{results:#}");
+    assert_eq!(results["totals"]["wrong"], 0, "{results:#}");
 }

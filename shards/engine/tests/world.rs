@@ -208,6 +208,7 @@ impl World {
             access: Arc::new(access.expect("valid lists")),
             keys: Arc::new(Keyring::new(SECRET)),
             epoch,
+            lookout: None,
         });
         let shards = self.shards;
         let first = node * shards;

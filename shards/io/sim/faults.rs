@@ -32,6 +32,10 @@ pub struct Faults {
     pub accept_rearm: u8,
     /// A reused slot gets completions of its previous generation.
     pub late: u8,
+    /// What one node says reaches another up to so many milliseconds later.
+    pub delay_ms: u16,
+    /// A connection to another node is refused although somebody listens.
+    pub dial_error: u8,
 }
 
 impl Faults {
@@ -47,6 +51,8 @@ impl Faults {
             accept_error: 0,
             accept_rearm: 0,
             late: 0,
+            delay_ms: 0,
+            dial_error: 0,
         }
     }
 
@@ -62,12 +68,14 @@ impl Faults {
             accept_error: 10,
             accept_rearm: 20,
             late: 30,
+            delay_ms: 3,
+            dial_error: 0,
         }
     }
 
     /// Everything: connections also die in the middle.
     pub const fn wild() -> Self {
-        Self { short_send: 3, reset_permille: 5, ..Self::rough() }
+        Self { short_send: 3, reset_permille: 5, dial_error: 10, ..Self::rough() }
     }
 }
 
@@ -90,6 +98,10 @@ pub struct Tally {
     pub table_full: u64,
     /// Completions of an old generation.
     pub late: u64,
+    /// Connections to other nodes refused.
+    pub dial_errors: u64,
+    /// Connections to other nodes that got no answer in time.
+    pub dial_timeouts: u64,
 }
 
 /// SplitMix64.

@@ -1,6 +1,7 @@
 //! One shard's simulated ring, and the watch over what its shard asks of it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
@@ -13,9 +14,13 @@ use crate::io::{Chunk, Completion, ConnId, Io, ListenerIndex, Millis, RecvEnd};
 pub struct SimIo {
     world: Arc<Mutex<World>>,
     seed: u64,
+    /// Its place in the world.
+    port: usize,
+    node: u16,
     shard: u16,
     capacity: u32,
     slots: Vec<Slot>,
+    dials: Vec<Dial>,
     listeners: Vec<Listener>,
     buffers: Vec<Vec<u8>>,
     lent: Vec<bool>,
@@ -55,6 +60,13 @@ struct Sending {
     done: usize,
 }
 
+/// A connection that we asked for.
+struct Dial {
+    token: u32,
+    target: SocketAddr,
+    ends_at: Millis,
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Listener {
     armed: bool,
@@ -64,26 +76,30 @@ struct Listener {
 impl SimIo {
     pub(super) fn new(
         world: Arc<Mutex<World>>,
-        shard: u16,
+        port: usize,
         capacity: u32,
         buffers: u16,
         buffer_bytes: u32,
     ) -> Self {
-        let (seed, now, listeners) = {
+        let (seed, now, node, shard, listeners) = {
             let world = lock(&world);
-            (world.seed, world.now, world.shards[usize::from(shard)].listeners.len())
+            let place = &world.ports[port];
+            (world.seed, world.now, place.node, place.shard, place.listeners.len())
         };
         Self {
             world,
             seed,
+            port,
+            node,
             shard,
             capacity,
             slots: Vec::new(),
+            dials: Vec::new(),
             listeners: vec![Listener::default(); listeners],
             buffers: vec![vec![0; buffer_bytes as usize]; usize::from(buffers)],
             lent: vec![false; usize::from(buffers)],
             late: Vec::new(),
-            dice: Dice::new(seed ^ u64::from(shard).rotate_left(32)),
+            dice: Dice::new(seed ^ (port as u64).rotate_left(32)),
             now,
         }
     }
@@ -147,6 +163,7 @@ impl SimIo {
 
     fn open(&mut self, world: &mut World, slot: u32, wire: usize) {
         world.wires[wire].state = WireState::Open;
+        world.wires[wire].port = Some(self.port);
         self.slots[slot as usize].open = Some(Open {
             wire,
             generation: None,
@@ -172,8 +189,7 @@ impl SimIo {
             if self.listeners[index].stopping {
                 return end(self, libc::ECANCELED);
             }
-            let waiting =
-                !world.shards[usize::from(self.shard)].listeners[index].waiting.is_empty();
+            let waiting = !world.ports[self.port].listeners[index].waiting.is_empty();
             if !waiting || world.stalls() {
                 return;
             }
@@ -181,7 +197,7 @@ impl SimIo {
                 world.tally.accept_errors += 1;
                 return end(self, libc::EMFILE);
             }
-            let queue = &mut world.shards[usize::from(self.shard)].listeners[index].waiting;
+            let queue = &mut world.ports[self.port].listeners[index].waiting;
             let Some(wire) = queue.pop_front() else { return };
             let Some(slot) = self.free_slot() else {
                 // As the kernel does with a full descriptor table: the connection is lost.
@@ -321,24 +337,72 @@ impl SimIo {
         let Some(open) = &self.slots[slot as usize].open else { return };
         if open.closing {
             if !world.stalls() {
-                world.wires[open.wire].close();
+                let wire = open.wire;
+                world.wires[wire].close();
+                world.pump(wire);
                 let generation = open.generation;
                 self.slots[slot as usize] = Slot { open: None, previous: generation };
                 out.push(Completion::Closed { slot });
             }
             return;
         }
-        let wire = &mut world.wires[open.wire];
+        let index = open.wire;
+        let wire = &mut world.wires[index];
         if !wire.dead && world.dice.permille(world.faults.reset_permille) {
             world.tally.resets += 1;
             wire.abort();
         }
+        world.pump(index);
         if world.dice.percent(50) {
             self.run_recv(world, slot, out);
             self.run_send(world, slot, out);
         } else {
             self.run_send(world, slot, out);
             self.run_recv(world, slot, out);
+        }
+        world.pump(index);
+    }
+
+    /// What became of the connections that we asked for.
+    fn run_dials(&mut self, world: &mut World, out: &mut Vec<Completion>) {
+        for dial in std::mem::take(&mut self.dials) {
+            let token = dial.token;
+            let listener = world.addresses.get(&dial.target).copied();
+            let there = listener.map(|(port, _)| world.ports[port].node);
+            let is_reached = there.is_none_or(|there| {
+                world.cables.reaches(self.node, there) && world.cables.reaches(there, self.node)
+            });
+            let result = match listener {
+                _ if !is_reached && dial.ends_at <= world.now => {
+                    world.tally.dial_timeouts += 1;
+                    Err(libc::ETIMEDOUT)
+                }
+                _ if !is_reached || world.stalls() => {
+                    self.dials.push(dial);
+                    continue;
+                }
+                _ if world.dice.percent(world.faults.dial_error) => {
+                    world.tally.dial_errors += 1;
+                    Err(libc::ECONNREFUSED)
+                }
+                Some((port, listener))
+                    if !world.ports[port].listeners[usize::from(listener)].closed =>
+                {
+                    match self.free_slot() {
+                        Some(slot) => {
+                            let wire = world.lay_cable(self.node, port, listener);
+                            self.open(world, slot, wire);
+                            Ok(slot)
+                        }
+                        None => Err(libc::ENFILE),
+                    }
+                }
+                _ => Err(libc::ECONNREFUSED),
+            };
+            out.push(Completion::Connected { token, result });
+            if let Ok(slot) = result {
+                self.maybe_late(world, slot);
+            }
         }
     }
 }
@@ -362,9 +426,7 @@ impl Io for SimIo {
     fn accept(&mut self, listener: ListenerIndex) {
         let armed = self.listeners[usize::from(listener)].armed;
         self.require(!armed, format_args!("listener {listener} is armed twice"));
-        let closed = lock(&self.world).shards[usize::from(self.shard)].listeners
-            [usize::from(listener)]
-        .closed;
+        let closed = lock(&self.world).ports[self.port].listeners[usize::from(listener)].closed;
         self.require(!closed, format_args!("listener {listener} is armed after its close"));
         self.listeners[usize::from(listener)].armed = true;
     }
@@ -376,7 +438,7 @@ impl Io for SimIo {
 
     fn listener_close(&mut self, listener: ListenerIndex) {
         self.accept_stop(listener);
-        lock(&self.world).close_listener(self.shard, listener);
+        lock(&self.world).close_listener(self.port, listener);
     }
 
     fn recv(&mut self, id: ConnId) {
@@ -422,13 +484,24 @@ impl Io for SimIo {
         self.require(!sending, format_args!("{id:?} is closed with a send in flight"));
     }
 
+    fn connect(
+        &mut self,
+        token: u32,
+        target: SocketAddr,
+        _source: Option<SocketAddr>,
+        within: Option<Millis>,
+    ) {
+        let ends_at = self.now + within.unwrap_or(SYN_MS_MAX).min(SYN_MS_MAX);
+        self.dials.push(Dial { token, target, ends_at });
+    }
+
     fn adopt(&mut self, _fd: OwnedFd) -> io::Result<u32> {
         let what = "a simulated ring has no descriptors: use adopt_client";
         Err(io::Error::new(io::ErrorKind::Unsupported, what))
     }
 
     fn ring_bell(&mut self, shard: u16) {
-        lock(&self.world).ring_bell(shard);
+        lock(&self.world).ring_bell(self.node, shard);
     }
 
     fn bytes(&mut self, chunk: &Chunk) -> &mut [u8] {
@@ -455,9 +528,9 @@ impl Io for SimIo {
         let mut world = lock(&shared);
         self.now = world.now;
         out.append(&mut self.late);
-        let port = &mut world.shards[usize::from(self.shard)];
+        let port = &mut world.ports[self.port];
         if port.bell && !world.stalls() {
-            world.shards[usize::from(self.shard)].bell = false;
+            world.ports[self.port].bell = false;
             out.push(Completion::Bell);
         }
         // Connections complete in any order; those of one connection keep theirs.
@@ -465,6 +538,7 @@ impl Io for SimIo {
         for index in (1..order.len()).rev() {
             order.swap(index, world.dice.below(index + 1));
         }
+        self.run_dials(&mut world, out);
         let accepts_first = world.dice.percent(50);
         if accepts_first {
             self.run_listeners(&mut world, out);
@@ -490,5 +564,7 @@ impl SimIo {
     }
 }
 
+/// How long the kernel asks an address that does not answer, milliseconds (tcp_syn_retries of 6).
+const SYN_MS_MAX: Millis = 127_000;
 /// Some day in 2027.
 const UNIX_MS_AT_START: u64 = 1_800_000_000_000;

@@ -1,8 +1,10 @@
 //! What all shards of a simulated world share: wires, listeners' queues, bells, the clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 
 use super::End;
+use super::cable::Cables;
 use super::faults::{Dice, Faults, Tally};
 use crate::io::{ListenerIndex, Millis};
 
@@ -13,11 +15,17 @@ pub(super) struct World {
     pub tally: Tally,
     pub now: Millis,
     pub wires: Vec<Wire>,
-    pub shards: Vec<Port>,
+    pub ports: Vec<Port>,
+    pub cables: Cables,
+    /// Listeners that other nodes may connect to: port and listener.
+    pub addresses: BTreeMap<SocketAddr, (usize, ListenerIndex)>,
 }
 
 /// What reaches a shard from outside.
 pub(super) struct Port {
+    pub node: u16,
+    /// Which shard of the node.
+    pub shard: u16,
     pub listeners: Vec<Queue>,
     pub bell: bool,
 }
@@ -48,6 +56,12 @@ pub(super) struct Wire {
     /// RST travelled, in either direction.
     pub dead: bool,
     pub end: Option<End>,
+    /// Whose ring it is open in.
+    pub port: Option<usize>,
+    /// The other shard is on its way to know of our FIN.
+    pub fin_sent: bool,
+    /// The cable it hangs on, when the client is a shard too.
+    pub cable: Option<usize>,
 }
 
 impl World {
@@ -59,20 +73,30 @@ impl World {
             tally: Tally::default(),
             now: 1_000,
             wires: Vec::new(),
-            shards: Vec::new(),
+            ports: Vec::new(),
+            cables: Cables::default(),
+            addresses: BTreeMap::new(),
         }
     }
 
-    pub fn add_shard(&mut self, listeners: u8) -> u16 {
+    /// The next shard of a node; returns its port.
+    pub fn add_shard(&mut self, node: u16, listeners: u8) -> usize {
+        let shard = self.ports.iter().filter(|port| port.node == node && !port.is_gone()).count();
         let listeners = (0..listeners).map(|_| Queue::default()).collect();
-        self.shards.push(Port { listeners, bell: false });
-        (self.shards.len() - 1) as u16
+        self.ports.push(Port { node, shard: shard as u16, listeners, bell: false });
+        self.ports.len() - 1
     }
 
-    pub fn connect(&mut self, shard: u16, listener: ListenerIndex) -> usize {
+    /// The port of a node's shard: of its latest run.
+    pub fn port(&self, node: u16, shard: u16) -> Option<usize> {
+        let is_it = |port: &Port| port.node == node && port.shard == shard && !port.is_gone();
+        self.ports.iter().rposition(is_it)
+    }
+
+    pub fn connect(&mut self, port: usize, listener: ListenerIndex) -> usize {
         let wire = self.wires.len();
         self.wires.push(Wire::new());
-        let queue = &mut self.shards[usize::from(shard)].listeners[usize::from(listener)];
+        let queue = &mut self.ports[port].listeners[usize::from(listener)];
         if queue.closed {
             self.wires[wire].refuse();
         } else {
@@ -81,17 +105,39 @@ impl World {
         wire
     }
 
-    pub fn ring_bell(&mut self, shard: u16) {
-        if let Some(port) = self.shards.get_mut(usize::from(shard)) {
-            port.bell = true;
+    pub fn ring_bell(&mut self, node: u16, shard: u16) {
+        if let Some(port) = self.port(node, shard) {
+            self.ports[port].bell = true;
         }
     }
 
-    pub fn close_listener(&mut self, shard: u16, listener: ListenerIndex) {
-        let queue = &mut self.shards[usize::from(shard)].listeners[usize::from(listener)];
+    pub fn close_listener(&mut self, port: usize, listener: ListenerIndex) {
+        let queue = &mut self.ports[port].listeners[usize::from(listener)];
         queue.closed = true;
         for wire in queue.waiting.drain(..) {
             self.wires[wire].refuse();
+        }
+    }
+
+    /// See [`super::SimNet::crash`].
+    pub fn crash(&mut self, node: u16) {
+        for port in 0..self.ports.len() {
+            if self.ports[port].node != node || self.ports[port].is_gone() {
+                continue;
+            }
+            for listener in 0..self.ports[port].listeners.len() {
+                self.close_listener(port, listener as ListenerIndex);
+            }
+            self.ports[port].shard = GONE;
+            self.addresses.retain(|_, (at, _)| *at != port);
+            for wire in 0..self.wires.len() {
+                if self.wires[wire].port == Some(port) && self.wires[wire].state == WireState::Open
+                {
+                    self.wires[wire].abort();
+                    self.wires[wire].close();
+                    self.pump(wire);
+                }
+            }
         }
     }
 
@@ -102,6 +148,16 @@ impl World {
         stalls
     }
 }
+
+impl Port {
+    /// Its process has ended.
+    pub fn is_gone(&self) -> bool {
+        self.shard == GONE
+    }
+}
+
+/// The shard of a port whose process has ended.
+pub(super) const GONE: u16 = u16::MAX;
 
 impl Wire {
     pub fn new() -> Self {
@@ -114,6 +170,9 @@ impl Wire {
             client_gone: false,
             dead: false,
             end: None,
+            port: None,
+            fin_sent: false,
+            cable: None,
         }
     }
 

@@ -5,20 +5,22 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use io_uring::types::{DestinationSlot, Fixed};
+use io_uring::types::{DestinationSlot, Fixed, Timespec};
 use io_uring::{Probe, opcode, squeue};
 use socket2::SockAddr;
 
 use super::user_data::{Op, pack};
 use super::{CLOSING, FRESH, OPEN, Uring, slot_mut};
-use crate::io::Completion;
+use crate::io::{Completion, Millis};
 
 /// One attempt. Boxed: the kernel reads the addresses when the chain is submitted.
 pub(super) struct Dial {
     token: u32,
     target: SockAddr,
     source: Option<SockAddr>,
+    within: Option<Timespec>,
     slot: u32,
 }
 
@@ -39,12 +41,18 @@ impl Uring {
         asked.is_ok() && needed.iter().all(|code| known.is_supported(*code))
     }
 
-    /// Opens a connection; [`Completion::Connected`] follows, with this token. With a source address its port
-    /// is chosen as late as possible (IP_BIND_ADDRESS_NO_PORT), so that each source has its own full range.
-    pub fn connect(&mut self, token: u32, target: SocketAddr, source: Option<SocketAddr>) {
+    /// See [`Io::connect`](crate::io::Io::connect). The kernel chooses the slot first.
+    pub(super) fn begin_dial(
+        &mut self,
+        token: u32,
+        target: SocketAddr,
+        source: Option<SocketAddr>,
+        within: Option<Millis>,
+    ) {
         let (target, source) = (SockAddr::from(target), source.map(SockAddr::from));
+        let within = within.map(|ms| Timespec::from(Duration::from_millis(ms)));
         let family = i32::from(target.family());
-        let dial = Dial { token, target, source, slot: 0 };
+        let dial = Dial { token, target, source, within, slot: 0 };
         let index = match self.memory.free_dials.pop() {
             Some(index) => {
                 *self.memory.dials[index as usize] = dial;
@@ -86,15 +94,22 @@ impl Uring {
         let connect = opcode::Connect::new(Fixed(slot), target, dial.target.len()).build();
         let connect = connect.user_data(pack(Op::Connect, 0, index));
         let nodelay = step(option(libc::IPPROTO_TCP, libc::TCP_NODELAY));
-        match &dial.source {
-            None => self.push_chain(&[nodelay, connect]),
-            Some(source) => {
-                let address = source.as_ptr().cast::<libc::sockaddr>();
-                let bind = opcode::Bind::new(Fixed(slot), address, source.len()).build();
-                let late = step(option(libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT));
-                self.push_chain(&[nodelay, late, step(bind), connect]);
-            }
+        let limit = dial.within.as_ref().map(|within| {
+            // Its own end says nothing: the connect reports what became of it.
+            opcode::LinkTimeout::new(within).build().user_data(pack(Op::Cancel, 0, 0))
+        });
+        let mut chain = vec![nodelay];
+        if let Some(source) = &dial.source {
+            let address = source.as_ptr().cast::<libc::sockaddr>();
+            let bind = opcode::Bind::new(Fixed(slot), address, source.len()).build();
+            let late = step(option(libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT));
+            chain.extend([late, step(bind)]);
         }
+        match limit {
+            None => chain.push(connect),
+            Some(limit) => chain.extend([connect.flags(squeue::Flags::IO_LINK), limit]),
+        }
+        self.push_chain(&chain);
     }
 
     /// The one completion of a chain: of the connect, or of the step before it that failed. After a failed
@@ -108,7 +123,9 @@ impl Uring {
         // Nobody has seen this slot, so nobody is told that it is closed.
         let entry = opcode::Close::new(Fixed(slot)).build();
         self.push(&entry.user_data(pack(Op::Cancel, 0, 0)));
-        self.end_dial(index, Err(-result), out);
+        // Nobody but its own clock cancels a connect.
+        let errno = if result == -libc::ECANCELED { libc::ETIMEDOUT } else { -result };
+        self.end_dial(index, Err(errno), out);
     }
 
     fn end_dial(&mut self, index: u32, result: Result<u32, i32>, out: &mut Vec<Completion>) {

@@ -101,6 +101,7 @@ impl World {
             access: Arc::new(Access::new(&[], &[]).expect("empty lists are valid")),
             keys: Arc::new(Keyring::new(b"sixteen bytes or more of a secret")),
             epoch: 9,
+            lookout: None,
         });
         let shards = (0..SHARDS).map(|index| {
             let facts = ShardConfig {
@@ -108,6 +109,7 @@ impl World {
                 core: None,
                 limits: limits.clone(),
                 listeners: vec![ListenerKind::Http, ListenerKind::Lines],
+                mesh: None,
             };
             let seat = Seat { at: erlmcp_cluster::Spot { node: 1, shard: index }, shards: SHARDS };
             let own = posts[usize::from(index)].clone();

@@ -26,6 +26,7 @@ fn config(shards: usize) -> FleetConfig {
         shards: vec![ShardPlace::default(); shards],
         http: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         tcp: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        mesh: None,
         limits: Limits::default(),
         listen: ListenOptions::default(),
         ring: UringConfig { capacity: 1024, buffers: 64, ..UringConfig::default() },

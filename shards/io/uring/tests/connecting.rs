@@ -6,7 +6,7 @@ use super::*;
 #[track_caller]
 fn check(io: &mut Uring, target: SocketAddr, source: Option<&str>) -> Result<u32, i32> {
     let source = source.map(|text| text.parse().expect("an address"));
-    io.connect(7, target, source);
+    io.connect(7, target, source, None);
     let out = completions_until(io, |one| matches!(one, Completion::Connected { .. }));
     match out[..] {
         [Completion::Connected { token: 7, result }] => result,
@@ -100,7 +100,8 @@ fn many_connects_at_once_all_arrive_even_when_the_queue_is_shorter_than_their_ch
         (0..COUNT).map(|_| listener.accept().expect("a connection").0).collect::<Vec<_>>()
     });
     for token in 0..COUNT {
-        io.connect(token, target, Some("127.9.9.9:0".parse().expect("an address")));
+        let source = Some("127.9.9.9:0".parse().expect("an address"));
+        io.connect(token, target, source, if token % 2 == 0 { None } else { Some(60_000) });
     }
     let mut came = vec![false; COUNT as usize];
     let mut out = Vec::new();

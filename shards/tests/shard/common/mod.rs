@@ -41,6 +41,7 @@ impl World {
             core: None,
             limits,
             listeners: vec![ListenerKind::Http, ListenerKind::Lines],
+            mesh: None,
         };
         let shard = Shard::new(config, net.shard(2, capacity), Echo::new(seen.clone()), mail);
         Self { net, shard, seen, post }

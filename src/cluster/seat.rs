@@ -1,0 +1,116 @@
+//! This node's place in its cluster: put together at the boot, told of what happens, given new secrets.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use erlmcp_cluster::letter::Order;
+use erlmcp_cluster::secret::Secrets;
+use erlmcp_cluster::view::View;
+use erlmcp_protocol::seal::Keyring;
+use erlmcp_shards::mesh::{MeshConfig, QUEUE_BYTES_MAX};
+
+use super::{Board, Nudge};
+use crate::config::{ClusterConfig, Config};
+use crate::running::Event;
+use crate::secret::{self, SecretError};
+
+/// A configured and checked place.
+pub struct ClusterSeat {
+    node: u16,
+    epoch: u32,
+    config: ClusterConfig,
+    secret_file: PathBuf,
+    secrets: Secrets,
+    board: Arc<Board>,
+    /// What was logged last.
+    seen: Arc<View>,
+}
+
+impl ClusterSeat {
+    /// `None`: this server is alone. `epoch` is that of the tokens it makes.
+    pub fn take(
+        config: &Config,
+        shards: usize,
+        epoch: u32,
+        events: Sender<Event>,
+    ) -> Result<Option<Self>, SecretError> {
+        // What is missing was said by `Config::problems`.
+        let Some(cluster) = &config.cluster else { return Ok(None) };
+        let (Some(node), Some(secret_file)) = (cluster.node, &cluster.secret_file) else {
+            return Ok(None);
+        };
+        let secrets = secret::read(secret_file)?;
+        let (seeds, names_itself) = cluster.seeds(shards);
+        if names_itself {
+            log::info!("peers names this node itself: left out");
+        }
+        let nudge = move |nudge| {
+            // A full queue has a nudge of this kind in it already, or so many orders that one more says nothing.
+            let _ = events.try_send(Event::Cluster(nudge));
+        };
+        let board = Arc::new(Board::new(node, epoch, seeds.clone(), nudge));
+        Ok(Some(Self {
+            node,
+            epoch,
+            config: ClusterConfig { peers: seeds, ..cluster.clone() },
+            secret_file: secret_file.clone(),
+            secrets,
+            seen: board.view(),
+            board,
+        }))
+    }
+
+    /// This node's number.
+    pub fn node(&self) -> u16 {
+        self.node
+    }
+
+    /// Where everything that is known is kept.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// The keys of tokens.
+    pub fn keyring(&self) -> Arc<Keyring> {
+        Arc::new(secret::keyring(&self.secrets))
+    }
+
+    /// What the shards' links need to know.
+    pub fn mesh(&self) -> MeshConfig {
+        MeshConfig {
+            listen: self.config.listen,
+            seeds: self.config.peers.clone(),
+            secrets: Arc::new(self.secrets.clone()),
+            epoch: self.epoch,
+            heartbeat_ms: self.config.heartbeat_ms,
+            node_timeout_ms: self.config.node_timeout_ms,
+            queue_bytes_max: QUEUE_BYTES_MAX,
+        }
+    }
+
+    /// Logs what has changed in the cluster.
+    pub fn tell_news(&mut self) {
+        for line in self.board.news(&mut self.seen) {
+            log::info!("{line}");
+        }
+    }
+
+    /// Reads the secret file anew. `Ok(None)`: it says what it said. What is wrong with it changes nothing.
+    pub fn reread(&mut self) -> Result<Option<(Arc<Secrets>, Arc<Keyring>)>, SecretError> {
+        let secrets = secret::read(&self.secret_file)?;
+        if secrets == self.secrets {
+            return Ok(None);
+        }
+        self.secrets = secrets;
+        Ok(Some((Arc::new(self.secrets.clone()), self.keyring())))
+    }
+}
+
+/// What an order says in the log.
+pub fn ordered(nudge: Nudge) -> Option<String> {
+    match nudge {
+        Nudge::View => None,
+        Nudge::Order(from, Order::Drain) => Some(format!("asked to drain through node {from}")),
+    }
+}
