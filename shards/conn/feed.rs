@@ -63,7 +63,12 @@ impl Conns {
             let id = self.id_of(self.ready_now[index]);
             if let Some(conn) = self.get_mut(id) {
                 conn.flags.clear(Flag::Ready);
+                let is_link = conn.speaks == Speaks::Mesh;
                 self.consume_kept(service, id);
+                if is_link {
+                    // Letters are read without being answered here: see whether more is wanted.
+                    self.touch(id.slot);
+                }
                 self.after_feed(id);
                 self.tell(service);
             }

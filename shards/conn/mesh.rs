@@ -260,9 +260,15 @@ impl Conns {
     /// A reminder set for `at` fired.
     pub(crate) fn handle_mesh_due(&mut self, at: Millis) {
         let now = self.now;
-        let Some(meshed) = self.meshed.as_mut().filter(|meshed| meshed.wheel_at == at) else {
-            return;
-        };
+        let is_it = self.meshed.as_ref().is_some_and(|meshed| meshed.wheel_at == at);
+        let unread = if is_it && !self.unsent.is_empty() { self.links() } else { Vec::new() };
+        for id in unread {
+            let is_unread = self.get(id).is_some_and(|conn| conn.input_bytes() != 0);
+            if let Some(meshed) = self.meshed.as_mut().filter(|_| is_unread) {
+                meshed.mesh.handle_unread(now, id);
+            }
+        }
+        let Some(meshed) = self.meshed.as_mut().filter(|_| is_it) else { return };
         meshed.wheel_at = NEVER;
         if meshed.mesh.poll_timeout() <= now {
             meshed.mesh.handle_timeout(now);
@@ -281,14 +287,13 @@ impl Conns {
 
     /// Mail that waited for room has left: links are read again.
     pub(super) fn wake_links(&mut self) {
-        if self.meshed.is_none() {
-            return;
+        for id in self.links() {
+            self.wake(id);
         }
-        for slot in 0..self.table.len() as u32 {
-            if self.table[slot as usize].speaks == Speaks::Mesh {
-                self.wake(self.id_of(slot));
-            }
-        }
+    }
+
+    fn links(&self) -> Vec<ConnId> {
+        self.meshed.as_ref().map_or_else(Vec::new, |meshed| meshed.mesh.links().collect())
     }
 
     /// The peer of a link has said everything.
@@ -343,8 +348,8 @@ impl Conns {
     pub(crate) fn mesh_stats(&self) -> Option<MeshStats> {
         let meshed = self.meshed.as_ref()?;
         let mut stats = meshed.mesh.stats.clone();
-        let links = self.table.iter().filter(|conn| conn.speaks == Speaks::Mesh);
-        stats.queue_bytes = links.map(|conn| conn.backlog() as u64).sum();
+        let waiting = |id: ConnId| self.get(id).map_or(0, Conn::backlog) as u64;
+        stats.queue_bytes = meshed.mesh.links().map(waiting).sum();
         Some(stats)
     }
 

@@ -107,9 +107,11 @@ impl Mesh {
     pub(crate) fn new(seat: MeshSeat, message_bytes_max: usize, now: Millis, seed: u64) -> Self {
         let MeshSeat { me, config } = seat;
         let role = if me.shard == LEAD {
+            // One list of peers may serve all nodes: who is on it need not dial itself.
+            let is_other = |seed: &&SocketAddr| !me.addresses.contains(seed);
             let members = MembershipConfig {
                 me: (*me).clone(),
-                seeds: config.seeds.clone(),
+                seeds: config.seeds.iter().filter(is_other).copied().collect(),
                 heartbeat_ms: config.heartbeat_ms,
                 node_timeout_ms: config.node_timeout_ms,
             };
@@ -171,7 +173,13 @@ impl Mesh {
     /// The link on which letters go to a node.
     pub(crate) fn route(&self, node: u16) -> Option<ConnId> {
         let id = *self.own.get(&node)?;
-        self.links.get(&id.slot).filter(|link| link.is_open).map(|link| link.id)
+        let link = self.links.get(&id.slot)?;
+        (link.is_open && link.end == End::Not).then_some(link.id)
+    }
+
+    /// All links, those that have not proven anything among them.
+    pub(crate) fn links(&self) -> impl Iterator<Item = ConnId> {
+        self.links.values().map(|link| link.id)
     }
 
     /// Bytes that may be queued before a letter of this urgency is refused.
