@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use argh::FromArgs;
 
 use crate::load::options::{
-    ChurnArgs, CompareArgs, FanoutArgs, ForwardArgs, HoldArgs, LadderArgs, RampArgs, RateArgs,
-    SaturateArgs, SlowArgs, SuiteArgs,
+    ChurnArgs, CompareArgs, FailoverArgs, FanoutArgs, ForwardArgs, HoldArgs, LadderArgs, RampArgs,
+    RateArgs, SaturateArgs, SlowArgs, SuiteArgs,
 };
 
 /// Measure erlmcp-shard. Every number is told as a ratio against the floor of the same host, measured in
@@ -59,6 +59,8 @@ pub enum Scenario {
     Compare(CompareArgs),
     /// Sessions that live elsewhere.
     Forward(ForwardArgs),
+    /// A node that fails.
+    Failover(FailoverArgs),
     /// The report of runs that were made before.
     Report(ReportArgs),
 }

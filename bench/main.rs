@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Scenario::Suite(args) => scenario::suite(args),
         Scenario::Compare(args) => scenario::compare(args),
         Scenario::Forward(args) => scenario::forward(args),
+        Scenario::Failover(args) => scenario::failover(args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -5,10 +5,10 @@ use erlmcp_shards::io::{ConnId, Io};
 
 use super::talk::Talk;
 
-/// One client.
-pub struct Client {
+/// One client, and what it says.
+pub struct Client<T = Talk> {
     /// What it says.
-    pub talk: Talk,
+    pub talk: T,
     /// Which ring its connection is on.
     pub ring: u16,
     /// Which target it talks to.
@@ -32,9 +32,9 @@ const RECEIVING: u8 = 4;
 const CLOSING: u8 = 8;
 const DEAF: u8 = 16;
 
-impl Client {
+impl<T> Client<T> {
     /// Not connected.
-    pub fn new(talk: Talk, ring: u16, target: u16) -> Self {
+    pub fn new(talk: T, ring: u16, target: u16) -> Self {
         let id = ConnId { slot: 0, generation: 0 };
         Self {
             talk,

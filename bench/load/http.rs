@@ -33,6 +33,8 @@ pub struct Head {
     pub is_events: bool,
     /// `Mcp-Session-Id`.
     pub session: Option<Box<str>>,
+    /// `Retry-After`, if it is a number of seconds.
+    pub retry_after_s: Option<u32>,
     /// The server will close the connection after this response.
     pub is_last: bool,
 }
@@ -75,6 +77,7 @@ fn parse(bytes: &[u8]) -> Result<Head, String> {
     let status = status.and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
     let status = status.ok_or_else(|| format!("this is no status line: {first:?}"))?;
     let (mut length, mut is_chunked, mut is_events, mut session) = (None, false, false, None);
+    let mut retry_after_s = None;
     let mut is_last = first.starts_with("HTTP/1.0");
     for line in lines {
         let Some((name, value)) = line.split_once(':') else { continue };
@@ -92,6 +95,7 @@ fn parse(bytes: &[u8]) -> Result<Head, String> {
                 is_events = essence.eq_ignore_ascii_case("text/event-stream");
             }
             () if name.eq_ignore_ascii_case("mcp-session-id") => session = Some(value.into()),
+            () if name.eq_ignore_ascii_case("retry-after") => retry_after_s = value.parse().ok(),
             () if name.eq_ignore_ascii_case("connection") => {
                 is_last |= value.eq_ignore_ascii_case("close");
             }
@@ -105,7 +109,7 @@ fn parse(bytes: &[u8]) -> Result<Head, String> {
         (_, false, Some(length)) => Framing::Length(length),
         (_, false, None) => Framing::UntilClose,
     };
-    Ok(Head { status, framing, is_events, session, is_last })
+    Ok(Head { status, framing, is_events, session, retry_after_s, is_last })
 }
 
 /// Where in a chunked body the next byte belongs (RFC 9112 §7.1).

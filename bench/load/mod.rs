@@ -7,6 +7,7 @@ pub mod blocking;
 pub mod check;
 pub mod client;
 pub mod crew;
+pub mod failover;
 pub mod http;
 pub mod kind;
 pub mod measured;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use argh::FromArgs;
 
+use super::failover::Fault;
 use super::kind::Mix;
 use super::roam::Place;
 use super::units::{Bytes, Count, Percent, Span};
@@ -296,6 +297,46 @@ scenarios! {
         idle_rate: [Option<Count>],
     }
 
+    /// Sessions on several nodes are used over all of them while one node is killed, or stopped for a while, or told
+    /// to go: time until the others see it, until the last of its sessions answers elsewhere, what failed, what was
+    /// lost, and how the node comes back.
+    #[derive(FromArgs, Debug, Clone)]
+    #[argh(subcommand, name = "failover",
+        example = "{command_name} --target http://127.0.0.1:8080/mcp,http://127.0.0.1:8081/mcp --pid 4711,4712 --admin 127.0.0.1:9464,127.0.0.1:9465 --restart './start-node 2'")]
+    FailoverArgs {
+        /// where each node is watched; default as a node says that was started here
+        #[argh(option, arg_name = "IP:PORT,IP:PORT")]
+        admin: [Option<String>],
+
+        /// sessions; default 20K
+        #[argh(option, arg_name = "N")]
+        sessions: [Option<Count>],
+
+        /// which node fails, 1 for the first; default 2
+        #[argh(option, arg_name = "N")]
+        victim: [Option<u16>],
+
+        /// how it fails: KILL, STOP (and CONT later) or TERM; default KILL
+        #[argh(option, arg_name = "NAME", default = "Fault::Kill")]
+        signal: [Fault],
+
+        /// how long it stays away before it is started again, or CONT; default 5s
+        #[argh(option, arg_name = "TIME")]
+        pause: [Option<Span>],
+
+        /// command that starts it again; default as it was started here, else it stays away
+        #[argh(option, arg_name = "COMMAND")]
+        restart: [Option<String>],
+
+        /// how often the node's sessions are asked whether they answer; default 5K a second
+        #[argh(option, arg_name = "N")]
+        probe_rate: [Option<Count>],
+
+        /// seed of all choices; default 1
+        #[argh(option, arg_name = "N")]
+        seed: [Option<u64>],
+    }
+
     /// The same calls to several servers in turns, and what they take in relation to the first.
     #[derive(FromArgs, Debug, Clone)]
     #[argh(subcommand, name = "compare",
@@ -390,6 +431,7 @@ mod tests {
         check::<SuiteArgs>("suite");
         check::<CompareArgs>("compare");
         check::<ForwardArgs>("forward");
+        check::<FailoverArgs>("failover");
     }
 
     #[test]

@@ -9,8 +9,6 @@ use erlmcp_shards::io::probe;
 use erlmcp_shards::io::uring::{Uring, UringConfig};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::plan::Plan;
-
 /// A ring of a worker.
 pub struct Ring {
     /// The ring.
@@ -29,13 +27,13 @@ pub struct Owner {
     /// How often the slot was reused.
     pub generation: u32,
 }
-/// As many as the plan says, on the calling thread.
-pub fn rings(plan: &Plan) -> io::Result<Vec<Ring>> {
+/// So many, each with so many descriptors, on the calling thread.
+pub fn rings(count: u16, capacity: u32) -> io::Result<Vec<Ring>> {
     let features = probe::probe().map_err(|missing| io::Error::other(missing.to_string()))?;
-    let bells = Bells::new(plan.rings)?;
+    let bells = Bells::new(count)?;
     let config = UringConfig {
-        capacity: plan.ring_capacity,
-        buffers: if plan.rings == 1 { 1024 } else { 512 },
+        capacity,
+        buffers: if count == 1 { 1024 } else { 512 },
         no_sqarray: features.no_sqarray,
         ..UringConfig::default()
     };
@@ -46,7 +44,7 @@ pub fn rings(plan: &Plan) -> io::Result<Vec<Ring>> {
         }
         Ok(Ring { io, owners: Vec::new(), rearm: Vec::new() })
     };
-    (0..plan.rings).map(ring).collect()
+    (0..count).map(ring).collect()
 }
 /// For kernels that cannot connect in the ring: a system call each.
 pub fn dial_here(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<Socket> {

@@ -20,6 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A running server.
 pub struct Started {
     child: Child,
+    command: String,
     /// Where it serves HTTP, if it said so.
     pub http: Option<SocketAddr>,
     /// Where it takes lines, if it said so.
@@ -40,7 +41,8 @@ impl Started {
         shell.arg("-c").arg(format!("exec {command}"));
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let child = shell.spawn().map_err(|err| format!("{command}: {err}"))?;
-        let mut server = Self { child, http: None, tcp: None, admin: None };
+        let mut server =
+            Self { child, command: command.to_owned(), http: None, tcp: None, admin: None };
         let lines = server.lines()?;
         let deadline = Instant::now() + BOOT_PATIENCE;
         while Instant::now() < deadline {
@@ -69,6 +71,11 @@ impl Started {
             }
         }
         Err(format!("{command}: not ready after {} s", BOOT_PATIENCE.as_secs()))
+    }
+
+    /// What started it.
+    pub fn command(&self) -> &str {
+        &self.command
     }
 
     /// Its process id.

@@ -96,7 +96,7 @@ impl Worker {
         // Timers of this thread shall fire when they are due and not when it suits the kernel; without the
         // right to ask for it calls are a little later.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-        let rings = rings(&plan).map_err(|err| {
+        let rings = rings(plan.rings, plan.ring_capacity).map_err(|err| {
             format!("cannot build {} rings of {}: {err}", plan.rings, plan.ring_capacity)
         })?;
         let first_id = number as u64 * IDS_PER_THREAD;

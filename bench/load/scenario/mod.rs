@@ -1,6 +1,8 @@
 //! What happens in a run.
 
 mod compare;
+mod failover;
+mod failover_told;
 mod fanout;
 mod forward;
 mod plain;
@@ -8,6 +10,7 @@ mod steps;
 mod suite;
 
 pub use compare::compare;
+pub use failover::failover;
 pub use fanout::{fanout, slow};
 pub use forward::forward;
 pub use plain::{hold, ramp, rate, saturate};
