@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,25 +41,17 @@ pub struct Server {
     pub http: String,
     pub tcp: String,
     pub admin: String,
-    /// Where its first shard listens for other nodes; empty without a cluster.
-    pub mesh: String,
 }
 
 impl Server {
     /// Starts on free ports and waits for `ready`.
     pub fn start(words: &[&str]) -> Self {
-        Self::start_with(words, Stdio::piped())
-    }
-
-    /// The same, with its log going there.
-    pub fn start_with(words: &[&str], stderr: impl Into<Stdio>) -> Self {
         let free = "127.0.0.1:0";
         let mut command = command(&["--listen", free, "--tcp", free, "--admin", free]);
-        let mut child = command.args(words).stderr(stderr).spawn().expect("the binary starts");
+        let mut child = command.args(words).spawn().expect("the binary starts");
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        let none = String::new;
-        let (http, tcp, admin, mesh) = (none(), none(), none(), none());
-        let mut server = Self { child, stdout, http, tcp, admin, mesh };
+        let mut server =
+            Self { child, stdout, http: String::new(), tcp: String::new(), admin: String::new() };
         loop {
             let mut line = String::new();
             if server.stdout.read_line(&mut line).expect("stdout is text") == 0 {
@@ -70,7 +61,6 @@ impl Server {
                 ["listening", "http", address] => server.http = address.to_owned(),
                 ["listening", "tcp", address] => server.tcp = address.to_owned(),
                 ["listening", "admin", address] => server.admin = address.to_owned(),
-                ["listening", "mesh", address] => server.mesh = address.to_owned(),
                 ["ready"] => return server,
                 _ => panic!("unexpected line {line:?}"),
             }
@@ -168,22 +158,6 @@ impl Scratch {
 
     pub fn write(&self, text: &str) {
         std::fs::write(&self.0, text).expect("the scratch file can be written");
-    }
-
-    /// The secret of a cluster, for its owner alone.
-    pub fn secret(text: &str) -> Self {
-        let scratch = Self::new(text);
-        scratch.set_mode(0o600);
-        scratch
-    }
-
-    pub fn set_mode(&self, mode: u32) {
-        let mode = PermissionsExt::from_mode(mode);
-        std::fs::set_permissions(&self.0, mode).expect("the mode can be set");
-    }
-
-    pub fn read(&self) -> String {
-        std::fs::read_to_string(&self.0).expect("the scratch file can be read")
     }
 
     pub fn path(&self) -> &str {
