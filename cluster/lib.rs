@@ -6,6 +6,7 @@
 //! end on the other node → the shard it is for → that shard's engine.
 
 pub mod frame;
+pub mod interest;
 pub mod letter;
 pub mod link;
 pub mod membership;

@@ -68,6 +68,8 @@ pub enum TimerKey {
     Task(u32, u32),
     /// A session (slot, generation).
     Session(u32, u32),
+    /// What this shard wants to hear of is confirmed with the other nodes.
+    Interest,
     /// Housekeeping.
     Sweep,
 }

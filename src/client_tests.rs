@@ -21,6 +21,7 @@ fn view() -> StatusView {
         shards_expected: 2,
         total: ShardView { shard: None, core: None, ..shard.clone() },
         shards: vec![shard],
+        cluster: None,
     }
 }
 

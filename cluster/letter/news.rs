@@ -35,6 +35,8 @@ pub struct Wants<'b> {
     pub begins: bool,
     /// What was not said again is not wanted.
     pub ends: bool,
+    /// Too much is wanted to name it.
+    pub everything: bool,
     /// Wanted.
     #[serde(with = "serde_bytes")]
     pub more: &'b [u8],

@@ -24,13 +24,13 @@ impl Membership {
             }
         }
         let Some(peer) = self.peers.get_mut(&who.node) else { return false };
-        (peer.link, peer.broken) = (Some(who.epoch), None);
+        (peer.link, peer.linked, peer.broken) = (Some(who.epoch), now, None);
         let mut records = vec![self.me.clone()];
         if peer.record.claim != claim {
             records.push(peer.record.clone());
         }
         if peer.record.claim.epoch == who.epoch {
-            peer.heard = now;
+            peer.heard = Some(now);
         }
         self.refresh();
         self.send(who.node, Body::Records(records));
@@ -55,7 +55,12 @@ impl Membership {
                 self.send_records(from, records);
             }
             Body::Records(records) => {
-                records.into_iter().for_each(|record| self.absorb(record, now));
+                for record in records {
+                    if record.node == from {
+                        self.hear_address(&record, now);
+                    }
+                    self.absorb(record, now);
+                }
             }
             Body::Ask(runs) => self.answer_ask(from, runs, now),
             Body::Vouch(runs) => self.hear_vouched(&runs, now),
@@ -74,7 +79,7 @@ impl Membership {
             return; // Its record will tell, addresses and all.
         }
         self.is_stale |= peer.is_suspect(now, suspect_ms);
-        peer.heard = now;
+        peer.heard = Some(now);
         if known < claim {
             let record = Record { claim, ..peer.record.clone() };
             self.believe(record, now);
@@ -82,6 +87,19 @@ impl Membership {
             peer.compared = true;
             let record = peer.record.clone();
             self.send_records(from, vec![record]);
+        }
+    }
+
+    /// A new run of a dead node may listen elsewhere, and its claim be the lesser one until it is told of the old run's.
+    /// To be told it has to be dialled.
+    fn hear_address(&mut self, record: &Record, now: Millis) {
+        if let Some(peer) = self.peers.get(&record.node)
+            && peer.is_dead()
+            && peer.link.is_none()
+            && peer.record.claim.epoch != record.claim.epoch
+            && let Some(address) = record.addresses.first()
+        {
+            self.dials.add(*address, record.node, now);
         }
     }
 
@@ -142,7 +160,8 @@ impl Membership {
             if claim.epoch != epoch || peer.is_dead() {
                 records.push(peer.record.clone());
             } else if peer.is_heard(now, suspect_ms) {
-                vouched.push((node, epoch, now.saturating_sub(peer.heard) as u32));
+                let ago = now.saturating_sub(peer.heard.unwrap_or_default());
+                vouched.push((node, epoch, u32::try_from(ago).unwrap_or(u32::MAX)));
             }
         }
         self.send_records(from, records);
@@ -215,7 +234,7 @@ impl Membership {
             }
         }
         if !is_dead && (was_dead || is_other_run) {
-            (peer.heard, peer.vouched, peer.broken) = (now, 0, None);
+            (peer.heard, peer.learned, peer.vouched, peer.broken) = (None, now, 0, None);
         }
         if let Some(address) = address {
             if is_other_run {

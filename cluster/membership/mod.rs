@@ -259,7 +259,7 @@ impl Membership {
             && !peer.is_dead()
         {
             self.is_stale |= peer.is_suspect(now, self.config.node_timeout_ms / 2);
-            peer.heard = now;
+            peer.heard = Some(now);
         }
     }
 
@@ -374,6 +374,11 @@ impl Membership {
         let mut doubtful = Vec::new();
         for (node, peer) in &mut self.peers {
             peer.compared = false;
+            if peer.is_link_idle(now, self.config.node_timeout_ms) {
+                let epoch = peer.link.take().unwrap_or_default();
+                self.outputs.push_back(Output::Cut { node: *node, epoch });
+                self.dials.handle_unlinked(*node, now, &mut self.dice);
+            }
             if peer.is_dead() {
                 if peer.link.is_none() && peer.dead + DEAD_KEPT_MS <= now {
                     forgotten.push(*node);

@@ -9,10 +9,14 @@ pub(super) struct Peer {
     pub record: Record,
     /// The run at the other end of our link to it.
     pub link: Option<u32>,
+    /// Since when.
+    pub linked: Millis,
     /// When our link to it broke, if it did.
     pub broken: Option<Millis>,
-    /// When we last heard it, in awake time; at first, when we learned of it.
-    pub heard: Millis,
+    /// When we last heard this run of it ourselves, in awake time.
+    pub heard: Option<Millis>,
+    /// When we learned of this run.
+    pub learned: Millis,
     /// When another node last heard it, as far as we were told.
     pub vouched: Millis,
     /// Since when it is dead.
@@ -23,8 +27,17 @@ pub(super) struct Peer {
 
 impl Peer {
     pub fn new(record: Record, now: Millis) -> Self {
-        let (link, broken, vouched, compared) = (None, None, 0, false);
-        Self { record, link, broken, heard: now, vouched, dead: now, compared }
+        Self {
+            record,
+            link: None,
+            linked: 0,
+            broken: None,
+            heard: None,
+            learned: now,
+            vouched: 0,
+            dead: now,
+            compared: false,
+        }
     }
 
     pub fn is_dead(&self) -> bool {
@@ -33,17 +46,26 @@ impl Peer {
 
     /// How long nobody has heard it.
     pub fn silence(&self, now: Millis) -> Millis {
-        now.saturating_sub(self.heard.max(self.vouched))
+        now.saturating_sub(self.last_sign().max(self.learned))
     }
 
     /// Whether we hear it ourselves.
     pub fn is_heard(&self, now: Millis, suspect_ms: Millis) -> bool {
-        now.saturating_sub(self.heard) < suspect_ms
+        self.heard.is_some_and(|at| now.saturating_sub(at) < suspect_ms)
+    }
+
+    /// Whether our link to it proves nothing: since it stands, the dead has not come back to life.
+    pub fn is_link_idle(&self, now: Millis, timeout_ms: Millis) -> bool {
+        self.is_dead() && self.link.is_some() && self.linked + timeout_ms <= now
+    }
+
+    fn last_sign(&self) -> Millis {
+        self.heard.map_or(self.vouched, |at| at.max(self.vouched))
     }
 
     /// Whether its link broke and nobody has heard it since.
     fn is_lost(&self) -> bool {
-        self.broken.is_some_and(|at| self.heard.max(self.vouched) <= at)
+        self.broken.is_some_and(|at| self.last_sign() <= at)
     }
 
     pub fn is_suspect(&self, now: Millis, suspect_ms: Millis) -> bool {
@@ -52,8 +74,8 @@ impl Peer {
 
     /// Whether we would like to know if others hear it.
     pub fn is_doubtful(&self, now: Millis, suspect_ms: Millis) -> bool {
-        !self.is_dead()
-            && (!self.is_heard(now, suspect_ms) || self.broken.is_some_and(|at| self.heard <= at))
+        let silent = suspect_ms <= now.saturating_sub(self.heard.unwrap_or(self.learned));
+        !self.is_dead() && (silent || self.broken.is_some_and(|at| self.heard <= Some(at)))
     }
 
     pub fn member(&self, now: Millis, suspect_ms: Millis) -> Member {

@@ -1,5 +1,5 @@
-//! Changes, from where they happen to everyone who waits for them: first to every shard, then to the streams
-//! and sessions of each. What a shard says is encoded once and stamped per stream.
+//! Changes, from where they happen to everyone who waits for them: first to every shard (and by one of them to
+//! other nodes, `relays`), then to the streams and sessions of each. What a shard says is encoded once and stamped per stream.
 
 use std::sync::Arc;
 
@@ -97,10 +97,11 @@ impl Engine {
         }
         for change in announcement.changes.iter() {
             self.fan_out(net, change);
+            self.relay(net, change);
         }
     }
 
-    fn fan_out<N: Net>(&mut self, net: &mut N, change: &Change) {
+    pub(super) fn fan_out<N: Net>(&mut self, net: &mut N, change: &Change) {
         let news = News::Change(change.clone());
         let notice = Notice::new(&news);
         let mut text = Vec::with_capacity(notice.head.len() + notice.tail.len() + 64);

@@ -15,21 +15,25 @@ impl Engine {
     pub(super) fn letter<N: Net>(&mut self, net: &mut N, from: Spot, letter: Letter<'_>) {
         match letter {
             Letter::Route(route) => self.route_letter(net, from, route),
+            Letter::News(news) => self.news_letter(net, from, news),
             Letter::Status(status) => self.status_heard(from, status),
             Letter::Order(order) => self.order_heard(from, order),
-            Letter::News(_) | Letter::Session(_) => net.counters().error("letter_unexpected"),
+            Letter::Session(_) => net.counters().error("letter_unexpected"),
         }
-        self.drain_answers(net);
     }
 
     pub(super) fn link<N: Net>(&mut self, net: &mut N, node: u16, event: LinkEvent) {
         match event {
-            LinkEvent::Up => self.watch_again(net, node),
+            LinkEvent::Up => {
+                self.watch_again(net, node);
+                self.say_all_wants(node);
+            }
             LinkEvent::Drained => {}
             LinkEvent::Lost => self.node_lost(net, node),
         }
         if matches!(event, LinkEvent::Up | LinkEvent::Drained) {
             self.tell_watchers_again(net, node);
+            self.relay_again(net, node);
         }
     }
 
@@ -40,9 +44,11 @@ impl Engine {
             if view.home(member.node, member.epoch).is_none() {
                 self.node_lost(net, member.node);
                 self.forget_watchers(member.node);
+                self.forget_wants(member.node);
             }
         }
         self.view_seen();
+        self.meet_peers();
     }
 
     /// Nothing that was under way to or from this node will arrive: who waits for it is told, and its own

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use erlmcp_catalog::Change;
+use erlmcp_cluster::interest::{Wanted, topic};
 
 use super::out::Place;
 use super::slots::{Key, Slots};
@@ -90,9 +91,26 @@ pub struct Listens {
     resources: HashSet<Key>,
     by_uri: HashMap<Box<str>, HashSet<Subscriber>>,
     by_task: HashMap<Box<str>, HashSet<Key>>,
+    /// The same resources, as other nodes are told; nothing while there are none.
+    wanted: Option<Box<Wanted>>,
 }
 
 impl Listens {
+    /// What other nodes are told of it, if there are any.
+    pub fn wanted(&mut self) -> Option<&mut Wanted> {
+        self.wanted.as_deref_mut()
+    }
+
+    /// There are other nodes: from now on they are told.
+    pub fn join(&mut self) -> &mut Wanted {
+        let uris = self.by_uri.keys();
+        self.wanted.get_or_insert_with(|| {
+            let mut wanted = Wanted::default();
+            uris.for_each(|uri| wanted.want(topic(uri)));
+            Box::new(wanted)
+        })
+    }
+
     /// How many listen streams are open.
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -182,6 +200,9 @@ impl Listens {
             }
             None => {
                 self.by_uri.insert(uri.into(), HashSet::from([who]));
+                if let Some(wanted) = &mut self.wanted {
+                    wanted.want(topic(uri));
+                }
             }
         }
     }
@@ -192,6 +213,9 @@ impl Listens {
         set.remove(&who);
         if set.is_empty() {
             self.by_uri.remove(uri);
+            if let Some(wanted) = &mut self.wanted {
+                wanted.forget(topic(uri));
+            }
         } else if set.capacity() > 64 && set.len() * 4 < set.capacity() {
             set.shrink_to_fit();
         }

@@ -27,6 +27,7 @@ mod modern;
 mod operator;
 mod out;
 mod pipes;
+mod relays;
 mod replies;
 mod rounds;
 mod sessions;
@@ -40,8 +41,9 @@ mod whereabouts;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use erlmcp_catalog::{Context, Handle, Runner, Snapshot};
+use erlmcp_catalog::{Change, Context, Handle, Runner, Snapshot};
 use erlmcp_cluster::Spot;
+use erlmcp_cluster::interest::Relay;
 use erlmcp_cluster::letter::{Letter, Order};
 use erlmcp_cluster::view::View;
 use erlmcp_protocol::http::{Access, Head};
@@ -107,8 +109,10 @@ pub enum EngineMail {
         /// The members of the DetailedTask, without braces.
         members: Arc<[u8]>,
     },
-    /// Something changed: tell our subscribers.
+    /// Something changed on this node: tell our subscribers, and who cares elsewhere.
     Announce(Announcement),
+    /// Something changed on another node: tell our subscribers.
+    Relayed(Change),
     /// Deferred calls have answered: look into the answers queue.
     Answers,
     /// How this node fares, for all others. To the node's first shard only.
@@ -185,6 +189,9 @@ pub struct Engine {
     /// The `Host` of the last request that was allowed.
     allowed_host: Box<[u8]>,
     aways: aways::Aways,
+    /// Who elsewhere wants to hear of what happens here.
+    relay: Relay,
+    interest_timer: bool,
     /// Listen streams whose readers do not keep up.
     lagging: Vec<Key>,
     /// Reused for every message that is written; grows to the largest and is cut back.
@@ -233,6 +240,8 @@ impl Engine {
             waiters: HashMap::new(),
             allowed_host: Box::default(),
             aways: HashMap::new(),
+            relay: Relay::default(),
+            interest_timer: false,
             lagging: Vec::new(),
             scratch: Vec::new(),
             draining: false,
@@ -285,11 +294,13 @@ impl Engine {
 impl Service for Engine {
     fn handle_request<N: Net>(&mut self, net: &mut N, to: Exchange, head: &Head<'_>, body: &[u8]) {
         self.http_request(net, to, head, body);
+        self.say_wants(net);
     }
 
     fn handle_gone<N: Net>(&mut self, net: &mut N, to: Exchange) {
         let place = self.here(to);
         self.handle_gone_place(net, place);
+        self.say_wants(net);
     }
 
     fn handle_pipe_open<N: Net>(&mut self, _net: &mut N, conn: ConnId, kind: PipeKind) {
@@ -298,6 +309,7 @@ impl Service for Engine {
 
     fn handle_pipe_message<N: Net>(&mut self, net: &mut N, conn: ConnId, message: &[u8]) {
         self.pipe_message(net, conn, message);
+        self.say_wants(net);
     }
 
     fn handle_pipe_oversize<N: Net>(&mut self, net: &mut N, conn: ConnId) {
@@ -310,6 +322,7 @@ impl Service for Engine {
 
     fn handle_pipe_closed<N: Net>(&mut self, net: &mut N, conn: ConnId) {
         self.pipe_closed(net, conn);
+        self.say_wants(net);
     }
 
     fn handle_mail<N: Net>(&mut self, net: &mut N, mail: EngineMail) {
@@ -333,6 +346,7 @@ impl Service for Engine {
             }
             EngineMail::TaskNews { id, members } => self.fan_out_task(net, id, members),
             EngineMail::Announce(announcement) => self.announced(net, &announcement),
+            EngineMail::Relayed(change) => self.fan_out(net, &change),
             EngineMail::Answers => {}
             EngineMail::Publish(status) => self.publish(net, &status),
             EngineMail::Order { node, order, left } => {
@@ -342,18 +356,23 @@ impl Service for Engine {
             EngineMail::Keys(keys) => self.keys_changed(keys),
         }
         self.drain_answers(net);
+        self.say_wants(net);
     }
 
     fn handle_letter<N: Net>(&mut self, net: &mut N, from: Spot, letter: Letter<'_>) {
         self.letter(net, from, letter);
+        self.drain_answers(net);
+        self.say_wants(net);
     }
 
     fn handle_link<N: Net>(&mut self, net: &mut N, node: u16, event: LinkEvent) {
         self.link(net, node, event);
+        self.say_wants(net);
     }
 
     fn handle_view<N: Net>(&mut self, net: &mut N, view: &Arc<View>) {
         self.see(net, view);
+        self.say_wants(net);
     }
 
     fn handle_timer<N: Net>(&mut self, net: &mut N, key: TimerKey) {
@@ -363,8 +382,10 @@ impl Service for Engine {
             TimerKey::Session(slot, generation) => {
                 self.session_timer(net, Key { slot, generation })
             }
+            TimerKey::Interest => self.interest_timer(net),
             TimerKey::Sweep => self.sweep_lagging(net),
         }
+        self.say_wants(net);
     }
 
     fn handle_drain<N: Net>(&mut self, net: &mut N) {
@@ -378,6 +399,7 @@ impl Service for Engine {
         for conn in self.pipes.conns() {
             self.pipe_settle(net, conn);
         }
+        self.say_wants(net);
     }
 
     fn is_idle(&self) -> bool {

@@ -30,6 +30,7 @@ pub(super) struct Link {
     from: usize,
     to: usize,
     to_epoch: u32,
+    to_run: u32,
     from_epoch: u32,
     dialled: SocketAddr,
     state: LinkState,
@@ -108,7 +109,8 @@ impl World {
         let link = self.counter;
         let (from_epoch, to_epoch) = (self.nodes[from].epoch, self.nodes[to].epoch);
         let (state, held) = (LinkState::Knocking, Vec::new());
-        let record = Link { from, to, to_epoch, from_epoch, dialled, state, held };
+        let to_run = self.nodes[to].run;
+        let record = Link { from, to, to_epoch, to_run, from_epoch, dialled, state, held };
         self.links.insert(link, record);
         let who = self.nodes[from].identity(from);
         self.send_item(to, latency, Item::Knock { link, who, from });
@@ -171,7 +173,7 @@ impl World {
         if link.state != LinkState::Established {
             return;
         }
-        let to = link.to;
+        let (to, to_run) = (link.to, link.to_run);
         self.bytes += bytes.len() as u64 + FRAME_BYTES;
         self.messages += 1;
         if self.is_cut(from, to) {
@@ -179,6 +181,9 @@ impl World {
                 link.held.push(bytes);
             }
             return;
+        }
+        if self.nodes[to].run != to_run {
+            return self.reset_if_gone(id);
         }
         let faults = self.faults;
         let copies = if self.dice.permille(faults.loss_permille) {
@@ -270,7 +275,7 @@ impl World {
     fn reset_if_gone(&mut self, id: u64) {
         let Some(link) = self.links.get(&id) else { return };
         let (from, to) = (link.from, link.to);
-        let knows = self.nodes[to].machine.is_some() && self.nodes[to].epoch == link.to_epoch;
+        let knows = self.nodes[to].run == link.to_run;
         if link.state == LinkState::Broken || !knows && self.nodes[to].power != Power::HostGone {
             let node = self.nodes[to].number;
             let latency = self.latency();

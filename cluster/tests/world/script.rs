@@ -30,12 +30,15 @@ fn misfortune(world: &mut World) {
         5 => world.cut_wire(slot, other),
         6 | 7 => world.heal(),
         8 => world.break_some_link(),
-        9 => world.nodes[slot].stopped_until = world.now + world.dice.below(6_000),
+        9 => {
+            let ms = world.dice.below(6_000);
+            world.stop(slot, ms);
+        }
         10 => {
             let jump = world.dice.below(100_000_000);
             let node = &mut world.nodes[slot];
             let back = node.clock_start.saturating_sub(jump);
-            node.clock_start = if jump % 2 == 0 { node.clock_start + jump } else { back };
+            node.clock_start = if jump.is_multiple_of(2) { node.clock_start + jump } else { back };
             node.clock_ppm = 950_000 + jump % 100_000;
         }
         11 => world.nodes[slot].late_ms = world.dice.below(500),
@@ -65,7 +68,6 @@ pub fn calm(world: &mut World) -> Vec<usize> {
     for slot in 0..world.nodes.len() {
         let node = &mut world.nodes[slot];
         node.late_ms = 0;
-        node.stopped_until = node.stopped_until.min(world.now);
         let leaves = node.machine.as_ref().is_some_and(|machine| {
             let view = machine.view();
             view.member(view.me).is_some_and(|me| !me.takes())
@@ -74,6 +76,7 @@ pub fn calm(world: &mut World) -> Vec<usize> {
         if leaves || !is_on && (slot == 0 || world.dice.permille(500)) {
             world.boot(slot);
         }
+        world.resume(slot);
     }
     world.running()
 }
