@@ -121,6 +121,8 @@ pub trait Net {
     /// Sends a letter to a shard of another node, over this shard's link. `false` when there is no link, or not
     /// enough room for what it is ([`erlmcp_cluster::letter::Urgency`]); counted.
     fn post(&mut self, to: Spot, letter: &Letter<'_>) -> bool;
+    /// Bytes of a message that a letter carries at most; with more [`Net::post`] refuses it, however urgent.
+    fn letter_message_bytes_max(&self) -> usize;
     /// Calls [`crate::engine::Engine::handle_timer`] at or soon after `at`. Not cancellable: check when it fires.
     fn timer(&mut self, at: Millis, key: TimerKey);
     /// This shard's counters.
