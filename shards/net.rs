@@ -124,6 +124,8 @@ pub trait Net {
     /// not, so that something shorter can be said instead. Letters of one shard to one node arrive in order at each
     /// of its shards, each at most once, and all of them unless `Lost` is told.
     fn post(&mut self, to: Spot, letter: &Letter<'_>) -> bool;
+    /// Bytes of a message that a letter carries at most; with more [`Net::post`] refuses it, however urgent.
+    fn letter_message_bytes_max(&self) -> usize;
     /// Calls [`crate::engine::Engine::handle_timer`] at or soon after `at`. Not cancellable: check when it fires.
     fn timer(&mut self, at: Millis, key: TimerKey);
     /// This shard's counters.
