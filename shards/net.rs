@@ -72,6 +72,8 @@ pub enum TimerKey {
     Interest,
     /// Housekeeping.
     Sweep,
+    /// The next step of a drain.
+    Farewell,
 }
 
 /// What happened to the links between this shard's node and another.
