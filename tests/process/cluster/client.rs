@@ -119,8 +119,12 @@ impl Stream {
     pub fn next(&mut self) -> Option<Value> {
         loop {
             let mut line = String::new();
-            if self.0.read_line(&mut line).ok()? == 0 {
-                return None;
+            match self.0.read_line(&mut line) {
+                Ok(0) => return None,
+                Ok(_) => {}
+                // A server that died resets what it had.
+                Err(err) if err.kind() == io::ErrorKind::ConnectionReset => return None,
+                Err(err) => panic!("the stream neither goes on nor ends: {err}"),
             }
             let data = line.trim_end().strip_prefix("data: ").filter(|data| !data.is_empty());
             if let Some(data) = data {
@@ -143,7 +147,7 @@ impl Stream {
     /// What comes until it ends, as text.
     pub fn rest(&mut self) -> String {
         let mut text = String::new();
-        let _ = self.0.read_to_string(&mut text);
+        self.0.read_to_string(&mut text).expect("the stream ends");
         text
     }
 }
