@@ -107,9 +107,11 @@ impl Mesh {
     pub(crate) fn new(seat: MeshSeat, message_bytes_max: usize, now: Millis, seed: u64) -> Self {
         let MeshSeat { me, config } = seat;
         let role = if me.shard == LEAD {
+            // One list of peers may serve all nodes: who is on it need not dial itself.
+            let is_other = |seed: &&SocketAddr| !me.addresses.contains(seed);
             let members = MembershipConfig {
                 me: (*me).clone(),
-                seeds: config.seeds.clone(),
+                seeds: config.seeds.iter().filter(is_other).copied().collect(),
                 heartbeat_ms: config.heartbeat_ms,
                 node_timeout_ms: config.node_timeout_ms,
             };
@@ -171,7 +173,13 @@ impl Mesh {
     /// The link on which letters go to a node.
     pub(crate) fn route(&self, node: u16) -> Option<ConnId> {
         let id = *self.own.get(&node)?;
-        self.links.get(&id.slot).filter(|link| link.is_open).map(|link| link.id)
+        let link = self.links.get(&id.slot)?;
+        (link.is_open && link.end == End::Not).then_some(link.id)
+    }
+
+    /// All links, those that have not proven anything among them.
+    pub(crate) fn links(&self) -> impl Iterator<Item = ConnId> {
+        self.links.values().map(|link| link.id)
     }
 
     /// Bytes that may be queued before a letter of this urgency is refused.
@@ -266,6 +274,20 @@ impl Mesh {
         self.acts.pop_front()
     }
 
+    /// Whether there is something to be done.
+    pub(crate) fn has_acts(&self) -> bool {
+        !self.acts.is_empty()
+    }
+
+    /// What is counted, and who is in the cluster.
+    pub(crate) fn stats(&self) -> MeshStats {
+        let members = match &self.role {
+            Role::Lead(members) => Some(members.counters()),
+            Role::Follower(_) => None,
+        };
+        MeshStats { members, ..self.stats.clone() }
+    }
+
     /// When to call [`Mesh::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Millis {
         match &self.role {
@@ -333,6 +355,9 @@ impl Mesh {
     fn change_view(&mut self, now: Millis, view: Arc<View>) {
         let before = std::mem::replace(&mut self.view, view);
         self.acts.push_back(Act::TellView);
+        if matches!(self.role, Role::Lead(_)) {
+            log_changes(&before, &self.view);
+        }
         for member in before.peers() {
             if self.view.home(member.node, member.epoch).is_none() {
                 // Its letters are no longer those of a member; it must come in again by the front door.
@@ -371,6 +396,23 @@ impl Mesh {
                 self.run_lead(now);
             }
             Role::Follower(callers) => callers.handle_unlinked(now, node),
+        }
+    }
+}
+
+/// Tells the operator who came and who went.
+fn log_changes(before: &View, after: &View) {
+    for member in after.members.iter().filter(|member| member.node != after.me) {
+        let (node, epoch) = (member.node, member.epoch);
+        let known = before.member(node).filter(|known| known.epoch == epoch);
+        match (known.map(|known| known.state), member.state) {
+            (Some(state), now) if state == now => {}
+            (None | Some(State::Dead), State::Alive) => log::info!("node {node} is here"),
+            (_, State::Leaving) => log::info!("node {node} is leaving"),
+            (Some(State::Leaving), State::Dead) => log::info!("node {node} has left"),
+            (Some(_), State::Dead) => log::warn!("node {node} is gone"),
+            (_, State::Suspect) => log::debug!("node {node} is silent"),
+            _ => {}
         }
     }
 }

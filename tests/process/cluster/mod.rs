@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::child::{Server, eventually};
 
 mod client;
-mod secret;
+pub mod secret;
 
 use client::Session;
 use secret::Secret;
