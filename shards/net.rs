@@ -119,7 +119,8 @@ pub trait Net {
     /// is refused until it has left.
     fn mail_surely(&mut self, shard: u16, mail: Mail);
     /// Sends a letter to a shard of another node, over this shard's link. `false` when there is no link, or not
-    /// enough room for what it is ([`erlmcp_cluster::letter::Urgency`]); counted.
+    /// enough room for what it is ([`erlmcp_cluster::letter::Urgency`]); counted. A reply waits for a link that is
+    /// not up yet; when it does not come, or has no room, all links with the node break, so that nobody waits.
     fn post(&mut self, to: Spot, letter: &Letter<'_>) -> bool;
     /// Bytes of a message that a letter carries at most; with more [`Net::post`] refuses it, however urgent.
     fn letter_message_bytes_max(&self) -> usize;
