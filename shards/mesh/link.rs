@@ -259,14 +259,14 @@ impl Mesh {
                     self.acts.push_back(Act::Cut(id));
                     return false;
                 }
-                self.own.insert(peer.node, id);
+                self.own(peer.node, id);
                 self.run_lead(now);
             }
             (Side::Dialled { target, call }, Role::Follower(callers)) => {
                 if !call.is_some_and(|call| callers.handle_linked(call, peer)) {
                     return self.turn_away(now, id, target);
                 }
-                self.own.insert(peer.node, id);
+                self.own(peer.node, id);
             }
         }
         self.try_open(id.slot);
@@ -383,6 +383,13 @@ impl Mesh {
         self.acts.push_back(Act::Finish(id));
     }
 
+    /// This is our link to that node from now on; one that nobody wanted any more goes.
+    fn own(&mut self, node: u16, id: ConnId) {
+        if let Some(old) = self.own.insert(node, id) {
+            self.give_up(old);
+        }
+    }
+
     /// Another shard was wanted there: as good as a handshake that failed.
     fn turn_away(&mut self, now: Millis, id: ConnId, target: SocketAddr) -> bool {
         self.refuse(now, Some(target), "wrong_peer");
@@ -405,7 +412,12 @@ impl Mesh {
     }
 
     /// Counts a refusal, and tells the operator, but not for ever.
-    fn refuse(&mut self, now: Millis, address: Option<SocketAddr>, reason: &'static str) {
+    pub(super) fn refuse(
+        &mut self,
+        now: Millis,
+        address: Option<SocketAddr>,
+        reason: &'static str,
+    ) {
         self.stats.refuse(reason);
         self.refusals.note_ours(now, address, reason);
     }

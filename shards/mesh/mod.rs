@@ -43,6 +43,8 @@ use crate::net::LinkEvent;
 
 /// Links of other nodes that a shard accepts; more are closed. Strangers are among them until their handshake fails.
 pub(crate) const ACCEPTED_MAX: usize = 4 * 64;
+/// Slots of links, ours and those that are closing among them; what comes beyond is closed at once.
+pub(crate) const SLOTS_MAX: u32 = 2 * ACCEPTED_MAX as u32;
 /// Links of one shard of another node that are kept. It needs one; a second may be on its way.
 const ACCEPTED_PER_SPOT_MAX: usize = 2;
 /// The lead shard's number.
@@ -177,6 +179,11 @@ impl Mesh {
         (link.is_open && link.end == End::Not).then_some(link.id)
     }
 
+    /// Somebody connected, and there is no slot left to hear them out.
+    pub(crate) fn handle_crowd(&mut self, now: Millis, from: Option<SocketAddr>) {
+        self.refuse(now, from, "full");
+    }
+
     /// All links, those that have not proven anything among them.
     pub(crate) fn links(&self) -> impl Iterator<Item = ConnId> {
         self.links.values().map(|link| link.id)
@@ -274,6 +281,20 @@ impl Mesh {
         self.acts.pop_front()
     }
 
+    /// Whether there is something to be done.
+    pub(crate) fn has_acts(&self) -> bool {
+        !self.acts.is_empty()
+    }
+
+    /// What is counted, and who is in the cluster.
+    pub(crate) fn stats(&self) -> MeshStats {
+        let members = match &self.role {
+            Role::Lead(members) => Some(members.counters()),
+            Role::Follower(_) => None,
+        };
+        MeshStats { members, ..self.stats.clone() }
+    }
+
     /// When to call [`Mesh::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Millis {
         match &self.role {
@@ -341,6 +362,9 @@ impl Mesh {
     fn change_view(&mut self, now: Millis, view: Arc<View>) {
         let before = std::mem::replace(&mut self.view, view);
         self.acts.push_back(Act::TellView);
+        if matches!(self.role, Role::Lead(_)) {
+            log_changes(&before, &self.view);
+        }
         for member in before.peers() {
             if self.view.home(member.node, member.epoch).is_none() {
                 // Its letters are no longer those of a member; it must come in again by the front door.
@@ -379,6 +403,23 @@ impl Mesh {
                 self.run_lead(now);
             }
             Role::Follower(callers) => callers.handle_unlinked(now, node),
+        }
+    }
+}
+
+/// Tells the operator who came and who went.
+fn log_changes(before: &View, after: &View) {
+    for member in after.members.iter().filter(|member| member.node != after.me) {
+        let (node, epoch) = (member.node, member.epoch);
+        let known = before.member(node).filter(|known| known.epoch == epoch);
+        match (known.map(|known| known.state), member.state) {
+            (Some(state), now) if state == now => {}
+            (None | Some(State::Dead), State::Alive) => log::info!("node {node} is here"),
+            (_, State::Leaving) => log::info!("node {node} is leaving"),
+            (Some(State::Leaving), State::Dead) => log::info!("node {node} has left"),
+            (Some(_), State::Dead) => log::warn!("node {node} is gone"),
+            (_, State::Suspect) => log::debug!("node {node} is silent"),
+            _ => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use erlmcp_cluster::view::State;
 use erlmcp_shards::io::sim::Faults;
 use erlmcp_shards::net::LinkEvent;
 
-use super::world::{Dice, HEARTBEAT_MS, NODE_TIMEOUT_MS, Plan, World, spot};
+use super::world::{Dice, HEARTBEAT_MS, NODE_TIMEOUT_MS, Plan, World, seeds, spot};
 
 fn lost(world: &World, host: u16, shard: u16, node: u16) -> usize {
     world.desk(host, shard).links(node, LinkEvent::Lost)
@@ -13,7 +13,7 @@ fn lost(world: &World, host: u16, shard: u16, node: u16) -> usize {
 
 #[test]
 fn a_link_that_breaks_is_told_to_all_shards_of_both_nodes_and_to_nobody_else() {
-    for seed in 0..10 {
+    for seed in seeds(10) {
         let mut world = World::formed(seed, Faults::none(), 3, 3);
         assert!(0 < world.net.reset_between(1, 2));
         world.run(5);
@@ -30,7 +30,7 @@ fn a_link_that_breaks_is_told_to_all_shards_of_both_nodes_and_to_nobody_else() {
 
 #[test]
 fn a_process_that_dies_is_dead_in_a_fifth_of_a_second_and_comes_back_as_another_run() {
-    for seed in 0..10 {
+    for seed in seeds(10) {
         let mut world = World::formed(seed, Faults::none(), 4, 2);
         world.run(300 + seed * 37);
         world.kill(3);
@@ -50,7 +50,7 @@ fn a_process_that_dies_is_dead_in_a_fifth_of_a_second_and_comes_back_as_another_
 
 #[test]
 fn a_silent_network_is_noticed_in_two_seconds_and_heals() {
-    for seed in 0..6 {
+    for seed in seeds(6) {
         let mut world = World::formed(seed, Faults::rough(), 4, 2);
         world.net.partition(&[1, 2], &[3, 4]);
         let took = world.until(5_000, "both halves", |world| {
@@ -90,7 +90,7 @@ fn who_is_heard_and_cannot_hear_is_seen_by_all_in_the_same_way() {
 
 #[test]
 fn a_node_that_was_stopped_comes_back_as_itself() {
-    for seed in 0..6 {
+    for seed in seeds(6) {
         let mut world = World::formed(seed, Faults::none(), 3, 2);
         world.stop(2, true);
         world.run(NODE_TIMEOUT_MS / 2);
@@ -143,9 +143,7 @@ fn nobody_dies_of_being_busy() {
 fn in_a_wild_world_letters_arrive_at_most_once_and_the_cluster_recovers() {
     let mut resets = 0;
     let mut letters = 0;
-    for seed in std::env::var("SEED")
-        .map_or(0..150, |seed| seed.parse().map(|seed: u64| seed..seed + 1).unwrap())
-    {
+    for seed in seeds(40) {
         let mut dice = Dice(seed);
         let nodes = 3 + dice.below(3) as u16;
         let faults = Faults { reset_permille: 1, short_send: 1, ..Faults::wild() };
@@ -216,5 +214,6 @@ fn in_a_wild_world_letters_arrive_at_most_once_and_the_cluster_recovers() {
             }
         }
     }
-    assert!(100 < resets && 5_000 < letters, "too kind: {resets} resets, {letters} letters");
+    let is_enough = 100 < resets && 5_000 < letters;
+    assert!(is_enough || seeds(40) != (0..40), "too kind: {resets} resets, {letters} letters");
 }

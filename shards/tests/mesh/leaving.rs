@@ -5,7 +5,7 @@ use erlmcp_cluster::view::State;
 use erlmcp_shards::io::sim::Faults;
 use erlmcp_shards::net::LinkEvent;
 
-use super::world::{World, spot};
+use super::world::{World, seeds, spot};
 
 #[test]
 fn a_node_that_drains_is_leaving_for_all_until_its_last_shard_is_done() {
@@ -73,7 +73,7 @@ fn a_node_without_peers_drains_too() {
 
 #[test]
 fn all_nodes_may_leave_at_once() {
-    for seed in 0..10 {
+    for seed in seeds(10) {
         let mut world = World::formed(seed, Faults::rough(), 4, 2);
         (1..=4).for_each(|host| world.drain(host, 60_000));
         world.until(8_000, "the end", |world| {

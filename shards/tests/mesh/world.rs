@@ -298,6 +298,15 @@ pub fn secrets(text: &str) -> Arc<Secrets> {
     Arc::new(Secrets::parse(text.as_bytes()).expect("long enough"))
 }
 
+/// So many seeds; `SEED=n` runs that one alone, `SEEDS=n` so many.
+pub fn seeds(count: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    match (number("SEED"), number("SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, given) => 0..given.unwrap_or(count),
+    }
+}
+
 /// A test's own dice: the world's belong to the world.
 pub struct Dice(pub u64);
 

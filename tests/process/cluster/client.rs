@@ -115,13 +115,23 @@ impl Stream {
         stream
     }
 
+    /// The next line; `None` when the stream has ended, with its last chunk or its connection.
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.0.read_line(&mut line) {
+            Ok(0) => None,
+            // RFC 9112 §7.1: the last chunk. The connection may stay for other requests.
+            Ok(_) => Some(line).filter(|line| line.trim_end() != "0"),
+            // A server that died resets what it had.
+            Err(err) if err.kind() == io::ErrorKind::ConnectionReset => None,
+            Err(err) => panic!("the stream neither goes on nor ends: {err}"),
+        }
+    }
+
     /// The next message; `None` when the stream has ended.
     pub fn next(&mut self) -> Option<Value> {
         loop {
-            let mut line = String::new();
-            if self.0.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
+            let line = self.line()?;
             let data = line.trim_end().strip_prefix("data: ").filter(|data| !data.is_empty());
             if let Some(data) = data {
                 return Some(serde_json::from_str(data).expect("events are JSON"));
@@ -142,9 +152,7 @@ impl Stream {
 
     /// What comes until it ends, as text.
     pub fn rest(&mut self) -> String {
-        let mut text = String::new();
-        let _ = self.0.read_to_string(&mut text);
-        text
+        std::iter::from_fn(|| self.line()).collect()
     }
 }
 

@@ -36,20 +36,23 @@ fn a_session_is_used_over_every_node_and_deleted_over_any() {
 fn a_stream_over_one_node_hears_what_is_done_over_the_others() {
     let cluster = Cluster::of(3, &[]);
     for (home, stream_at) in [(1, 2), (2, 2), (3, 1)] {
+        // A resource of its own: who subscribes may also hear what was published just before.
+        let (news, end) = (format!("demo://echo/{home}"), format!("demo://echo/end-{home}"));
         let session = cluster.open(home);
-        session.subscribe(&cluster.node(1).http, "demo://clock");
+        session.subscribe(&cluster.node(1).http, &news);
         let mut stream = session.listen(&cluster.node(stream_at).http);
         for (_, server) in cluster.running() {
-            let answer = session.post(&server.http, &call("publish", r#"{"uri":"demo://clock"}"#));
+            let arguments = format!(r#"{{"uri":"{news}"}}"#);
+            let answer = session.post(&server.http, &call("publish", &arguments));
             assert!(answer.contains("Published"), "{answer}");
         }
         for (node, server) in cluster.running() {
-            assert_eq!(stream.next_update(), "demo://clock", "the update of node {node}");
+            assert_eq!(stream.next_update(), news, "the update of node {node}");
             publish(&server.http, "demo://nobody/cares");
         }
-        session.subscribe(&cluster.node(3).http, "demo://greeting");
-        publish(&cluster.node(2).http, "demo://greeting");
-        assert_eq!(stream.next_update(), "demo://greeting", "each was heard once");
+        session.subscribe(&cluster.node(3).http, &end);
+        publish(&cluster.node(2).http, &end);
+        assert_eq!(stream.next_update(), end, "each was heard once");
         let answer = session.delete(&cluster.node(3).http);
         assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
         assert!(stream.next().is_none(), "the stream ends with its session");
