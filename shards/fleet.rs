@@ -39,7 +39,7 @@ const RING_SLOTS_MAX: u64 = 1 << 20;
 /// Slots beyond `connections_max`, in which the rest is refused.
 const SLOTS_ABOVE_LIMIT: u32 = 128;
 /// Slots for links to other nodes, theirs and ours.
-const MESH_SLOTS: u32 = 2 * crate::mesh::ACCEPTED_MAX as u32;
+const MESH_SLOTS: u32 = crate::mesh::SLOTS_MAX;
 /// Links of other nodes that wait to be accepted.
 const MESH_BACKLOG: u32 = 128;
 /// With fewer descriptors than this a shard is not worth starting.

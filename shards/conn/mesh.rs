@@ -18,7 +18,7 @@ use super::feed::Step;
 use super::record::{Conn, Flag, NEVER, Speaks, Stage};
 use super::{Conns, Due, Notice};
 use crate::io::{ConnId, Io, Millis};
-use crate::mesh::{Act, Mesh, MeshSeat, MeshStats, Read};
+use crate::mesh::{Act, Mesh, MeshSeat, MeshStats, Read, SLOTS_MAX};
 use crate::message::Mail;
 use crate::net::Net;
 use crate::service::Service;
@@ -68,7 +68,12 @@ impl Conns {
         let mut nonce = [0; frame::NONCE_BYTES];
         self.random.fill(&mut nonce);
         let now = self.now;
+        let is_crowded = self.meshed.as_ref().is_some_and(|meshed| SLOTS_MAX < meshed.slots);
         match self.mesh() {
+            Some(mesh) if is_crowded => {
+                mesh.handle_crowd(now, from);
+                self.end(id);
+            }
             Some(mesh) => mesh.handle_accepted(now, id, from, nonce),
             None => self.end(id),
         }
@@ -197,6 +202,7 @@ impl Conns {
         let urgency = letter.urgency();
         let (from, room, bytes_max) = (mesh.spot(), mesh.room(urgency), mesh.frame_bytes_max());
         let Some(conn) = self.get(id).filter(|conn| conn.stage == Stage::Open) else {
+            // It has just ended; the mesh will hear of it.
             return false;
         };
         // Checked before a letter, so that one larger than the room gets through an empty link.

@@ -11,6 +11,7 @@ mod aways;
 mod batch;
 mod caller;
 mod calls;
+mod drain;
 mod emit;
 mod fanout;
 mod forwards;
@@ -197,6 +198,8 @@ pub struct Engine {
     /// Reused for every message that is written; grows to the largest and is cut back.
     scratch: Vec<u8>,
     draining: bool,
+    /// While it drains.
+    farewells: drain::Farewells,
 }
 
 /// A scratch buffer that grew beyond this is given back after use, bytes.
@@ -245,6 +248,7 @@ impl Engine {
             lagging: Vec::new(),
             scratch: Vec::new(),
             draining: false,
+            farewells: Default::default(),
         }
     }
 
@@ -384,26 +388,18 @@ impl Service for Engine {
             }
             TimerKey::Interest => self.interest_timer(net),
             TimerKey::Sweep => self.sweep_lagging(net),
+            TimerKey::Farewell => self.say_farewells(net),
         }
         self.say_wants(net);
     }
 
     fn handle_drain<N: Net>(&mut self, net: &mut N) {
-        self.draining = true;
-        for key in self.listens.keys() {
-            self.end_listen(net, key);
-        }
-        for key in self.sessions.keys() {
-            self.drain_session(net, key);
-        }
-        for conn in self.pipes.conns() {
-            self.pipe_settle(net, conn);
-        }
+        self.begin_drain(net);
         self.say_wants(net);
     }
 
     fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.batches.is_empty()
+        self.calls.is_empty() && self.batches.is_empty() && self.farewells.is_empty()
     }
 }
 

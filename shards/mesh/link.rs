@@ -412,7 +412,12 @@ impl Mesh {
     }
 
     /// Counts a refusal, and tells the operator, but not for ever.
-    fn refuse(&mut self, now: Millis, address: Option<SocketAddr>, reason: &'static str) {
+    pub(super) fn refuse(
+        &mut self,
+        now: Millis,
+        address: Option<SocketAddr>,
+        reason: &'static str,
+    ) {
         self.stats.refuse(reason);
         self.refusals.note_ours(now, address, reason);
     }

@@ -43,6 +43,8 @@ use crate::net::LinkEvent;
 
 /// Links of other nodes that a shard accepts; more are closed. Strangers are among them until their handshake fails.
 pub(crate) const ACCEPTED_MAX: usize = 4 * 64;
+/// Slots of links, ours and those that are closing among them; what comes beyond is closed at once.
+pub(crate) const SLOTS_MAX: u32 = 2 * ACCEPTED_MAX as u32;
 /// Links of one shard of another node that are kept. It needs one; a second may be on its way.
 const ACCEPTED_PER_SPOT_MAX: usize = 2;
 /// The lead shard's number.
@@ -175,6 +177,11 @@ impl Mesh {
         let id = *self.own.get(&node)?;
         let link = self.links.get(&id.slot)?;
         (link.is_open && link.end == End::Not).then_some(link.id)
+    }
+
+    /// Somebody connected, and there is no slot left to hear them out.
+    pub(crate) fn handle_crowd(&mut self, now: Millis, from: Option<SocketAddr>) {
+        self.refuse(now, from, "full");
     }
 
     /// All links, those that have not proven anything among them.
