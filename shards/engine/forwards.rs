@@ -365,9 +365,9 @@ impl Engine {
             Route::Gone(origin) if origin.at == from => {
                 self.handle_gone_place(net, Place::from_origin(origin));
             }
-            Route::Watch(tasks) => {
+            Route::Watch { tasks, again } => {
                 let tasks: Vec<SessionToken> = tasks.iter().map(from_letter).collect();
-                self.watched(net, from, &tasks);
+                self.watched(net, from, &tasks, again);
             }
             Route::TaskNews { id, members } => self.fan_out_task(net, id.into(), members.into()),
             // Of an earlier life, most likely.

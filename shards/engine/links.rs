@@ -47,8 +47,8 @@ impl Engine {
                 self.forget_wants(member.node);
             }
         }
-        self.view_seen();
         self.meet_peers();
+        self.view_seen();
     }
 
     /// Nothing that was under way to or from this node will arrive: who waits for it is told, and its own

@@ -342,7 +342,7 @@ impl Service for Engine {
             EngineMail::Gone(place) => self.handle_gone_place(net, place),
             EngineMail::Watch { watcher, tasks } => {
                 let watcher = Spot { shard: watcher, ..self.me() };
-                self.watched(net, watcher, &tasks);
+                self.watched(net, watcher, &tasks, false);
             }
             EngineMail::TaskNews { id, members } => self.fan_out_task(net, id, members),
             EngineMail::Announce(announcement) => self.announced(net, &announcement),

@@ -4,15 +4,18 @@ mod ask;
 mod examples;
 mod harbour;
 mod jobs;
+mod mesh;
 mod wire;
 mod world;
 
+mod afar;
 mod batch;
 mod calls;
 mod drain;
 mod era;
 mod headers;
 mod listen;
+mod news_afar;
 mod pipes;
 mod random;
 mod rounds;
