@@ -5,11 +5,14 @@
 //! The path of a letter: an engine says [`letter::Letter`] to a [`Spot`] → the mesh link of its shard → the link's
 //! end on the other node → the shard it is for → that shard's engine.
 
+pub mod copies;
+pub mod directory;
 pub mod frame;
 pub mod interest;
 pub mod letter;
 pub mod link;
 pub mod membership;
+pub mod replicas;
 pub mod secret;
 pub mod view;
 pub mod world;

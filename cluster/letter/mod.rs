@@ -50,7 +50,8 @@ impl Letter<'_> {
     pub fn urgency(&self) -> Urgency {
         match self {
             Letter::Route(route) => route.urgency(),
-            Letter::News(_) | Letter::Session(_) | Letter::Status(_) => Urgency::Sync,
+            Letter::Session(session) => session.urgency(),
+            Letter::News(_) | Letter::Status(_) => Urgency::Sync,
             Letter::Order(_) => Urgency::Request,
         }
     }

@@ -178,8 +178,15 @@ pub enum Route<'b> {
     },
     /// The client of a forwarded exchange has gone.
     Gone(Origin),
+    /// The sender, who lost a link, will not answer these exchanges any more.
+    Dropped(Vec<Origin>),
     /// The sender has subscribers of these tasks of the receiver.
-    Watch(Vec<Token>),
+    Watch {
+        /// Which.
+        tasks: Vec<Token>,
+        /// It said so before, over a link that broke: what it has heard of it need not hear again.
+        again: bool,
+    },
     /// A task of the sender has changed.
     TaskNews {
         /// Its id.
@@ -194,11 +201,12 @@ impl Route<'_> {
     /// How hard the mesh tries.
     pub fn urgency(&self) -> Urgency {
         match self {
-            Route::Forward(_) | Route::Watch(_) => Urgency::Request,
+            Route::Forward(_) | Route::Watch { .. } => Urgency::Request,
             Route::Elsewhere { .. }
             | Route::Reply { .. }
             | Route::PipeReply { .. }
-            | Route::Gone(_) => Urgency::Reply,
+            | Route::Gone(_)
+            | Route::Dropped(_) => Urgency::Reply,
             // Who missed one is told when the link has room again.
             Route::TaskNews { .. } => Urgency::Sync,
         }

@@ -196,7 +196,7 @@ impl Engine {
             away.entry(spot).or_default().push(token);
         }
         for (owner, tasks) in away {
-            if self.send_watch(net, owner, tasks) {
+            if self.send_watch(net, owner, tasks, false) {
                 continue;
             }
             net.counters().error("watch_refused");
@@ -206,14 +206,20 @@ impl Engine {
         }
     }
 
-    fn send_watch<N: Net>(&self, net: &mut N, owner: Spot, tasks: Vec<SessionToken>) -> bool {
+    fn send_watch<N: Net>(
+        &self,
+        net: &mut N,
+        owner: Spot,
+        tasks: Vec<SessionToken>,
+        again: bool,
+    ) -> bool {
         let me = self.me();
         if owner.node == me.node {
             let mail = EngineMail::Watch { watcher: me.shard, tasks };
             return net.mail(owner.shard, Mail::Engine(mail));
         }
         let tasks = tasks.iter().map(to_letter).collect();
-        net.post(owner, &Letter::Route(Route::Watch(tasks)))
+        net.post(owner, &Letter::Route(Route::Watch { tasks, again }))
     }
 
     /// The link to a node stands again: it may have forgotten who waits for its tasks.
@@ -225,7 +231,7 @@ impl Engine {
             }
         }
         for (owner, tasks) in away {
-            if !self.send_watch(net, owner, tasks) {
+            if !self.send_watch(net, owner, tasks, true) {
                 net.counters().error("watch_refused");
             }
         }
@@ -247,8 +253,14 @@ impl Engine {
         }
     }
 
-    /// Another shard has subscribers of tasks of ours.
-    pub(super) fn watched<N: Net>(&mut self, net: &mut N, watcher: Spot, tasks: &[SessionToken]) {
+    /// Another shard has subscribers of tasks of ours; if it says so again, it only hears what it missed.
+    pub(super) fn watched<N: Net>(
+        &mut self,
+        net: &mut N,
+        watcher: Spot,
+        tasks: &[SessionToken],
+        again: bool,
+    ) {
         let me = self.me();
         for token in tasks {
             if self.locate_task(token) != TaskWhereabouts::Here {
@@ -257,7 +269,9 @@ impl Engine {
             let Some(task) = self.tasks.find(token).and_then(|key| self.tasks.get_mut(key)) else {
                 continue;
             };
-            let is_news = !matches!(task.state, State::Working(_));
+            let known = task.watchers.iter().find(|known| again && known.at == watcher);
+            let works = matches!(task.state, State::Working(_));
+            let is_news = known.map_or(!works, |known| known.missed);
             let told = !is_news || send_news(net, me, watcher, &task.id, task.members());
             task.add_watcher(watcher, told);
         }

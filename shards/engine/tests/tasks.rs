@@ -1,17 +1,19 @@
 //! Calls that become tasks: when they do, what is seen of them, how they end.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use erlmcp_catalog::ask::{elicit, roots, sample};
 use erlmcp_catalog::protocol::{InputRequest, RpcError};
 use erlmcp_catalog::{
-    Call, Catalog, IntoStep as _, NeedInput, Reply, Step, TaskSupport, Tool, failed, text,
+    Builder, Call, Catalog, IntoStep as _, NeedInput, Reply, Step, TaskSupport, Tool, failed, text,
 };
 use serde_json::{Value, json};
 
 use super::ask::{Heard, META, envelope, hello, modern, notification, request, tool};
+use super::harbour::Desk;
 use super::world::{PipeId, Sent, Setup, World};
 use crate::config::Limits;
 use crate::net::{CloseReason, PipeKind};
@@ -65,7 +67,7 @@ fn job(dock: &Dock) -> impl Fn(Value, &mut Call) -> Step + Send + Sync + 'static
     }
 }
 
-fn catalog(dock: &Dock) -> Catalog {
+fn builder(dock: &Dock) -> Builder {
     let new = |name: &str| Tool::new(name).input_schema(json!({ "type": "object" }));
     let brief = Duration::from_millis(5000);
     Catalog::builder()
@@ -89,8 +91,6 @@ fn catalog(dock: &Dock) -> Catalog {
                 Step::Later
             }
         }))
-        .build()
-        .expect("the yard can be served")
 }
 
 pub fn form(key: &str) -> InputRequest {
@@ -126,8 +126,9 @@ impl Yard {
 
     pub fn with(setup: Setup) -> Self {
         let dock = Dock::default();
-        let catalog = Some(catalog(&dock));
-        Self { world: World::with(Setup { catalog, ..setup }), dock, ids: 0 }
+        let at = dock.clone();
+        let builder = Rc::new(move |_: &Desk| builder(&at));
+        Self { world: World::with(Setup { builder, ..setup }), dock, ids: 0 }
     }
 
     pub fn send(&mut self, shard: u16, method: &str, params: Value) -> Sent {

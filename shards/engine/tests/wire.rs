@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
+use super::mesh::Mesh;
 use crate::engine::EngineMail;
 use crate::io::{ConnId, Millis};
 use crate::message::Mail;
@@ -19,6 +20,9 @@ use crate::stats::Counters;
 
 /// 2026-11-20T09:00:00Z, when every world begins.
 const UNIX_MS: u64 = 1_795_165_200_000;
+
+/// What letters carry in all worlds.
+pub const LETTER_MESSAGE_BYTES_MAX: usize = 100_000;
 
 /// Virtual milliseconds, shared by all shards and the runner of a world.
 pub type Clock = Arc<AtomicU64>;
@@ -74,7 +78,9 @@ pub struct PipeEnd {
 
 /// One shard's connections.
 pub struct Wire {
-    pub shard: u16,
+    pub at: Spot,
+    /// Among all shards of all nodes.
+    pub index: u16,
     pub exchanges: HashMap<Exchange, Said>,
     pub pipes: HashMap<ConnId, PipeEnd>,
     pub timers: BTreeMap<(Millis, u64), TimerKey>,
@@ -84,14 +90,23 @@ pub struct Wire {
     pub faults: Vec<String>,
     clock: Clock,
     lanes: Rc<RefCell<Lanes>>,
+    mesh: Rc<RefCell<Mesh>>,
     random: u64,
     timers_made: u64,
 }
 
 impl Wire {
-    pub fn new(shard: u16, seed: u64, clock: Clock, lanes: Rc<RefCell<Lanes>>) -> Self {
+    pub fn new(
+        at: Spot,
+        index: u16,
+        seed: u64,
+        clock: Clock,
+        lanes: Rc<RefCell<Lanes>>,
+        mesh: Rc<RefCell<Mesh>>,
+    ) -> Self {
         Self {
-            shard,
+            at,
+            index,
             exchanges: HashMap::new(),
             pipes: HashMap::new(),
             timers: BTreeMap::new(),
@@ -100,7 +115,8 @@ impl Wire {
             faults: Vec::new(),
             clock,
             lanes,
-            random: seed ^ (u64::from(shard) << 32) ^ 0x9e37_79b9_7f4a_7c15,
+            mesh,
+            random: seed ^ (u64::from(index) << 32) ^ 0x9e37_79b9_7f4a_7c15,
             timers_made: 0,
         }
     }
@@ -120,8 +136,12 @@ impl Wire {
         self.counters.errors.get(reason).copied().unwrap_or_default()
     }
 
+    fn lane(&self, shard: u16) -> (u16, u16) {
+        (self.index, self.index - self.at.shard + shard)
+    }
+
     fn fault(&mut self, to: Exchange, what: &str) {
-        self.faults.push(format!("shard {}, {to:?}: {what}", self.shard));
+        self.faults.push(format!("shard {}, {to:?}: {what}", self.index));
     }
 
     /// The exchange, if it still waits for its answer to begin.
@@ -239,7 +259,7 @@ impl Net for Wire {
 
     fn mail(&mut self, shard: u16, mail: Mail) -> bool {
         let mut lanes = self.lanes.borrow_mut();
-        let lane = (self.shard, shard);
+        let lane = self.lane(shard);
         let takes = lanes.takes(lane);
         if takes {
             lanes.queues.entry(lane).or_default().push_back(letter(mail));
@@ -249,15 +269,22 @@ impl Net for Wire {
 
     fn mail_surely(&mut self, shard: u16, mail: Mail) {
         let mut lanes = self.lanes.borrow_mut();
-        let lane = (self.shard, shard);
+        let lane = self.lane(shard);
         let takes = lanes.takes(lane);
         let queues = if takes { &mut lanes.queues } else { &mut lanes.unsent };
         queues.entry(lane).or_default().push_back(letter(mail));
     }
 
-    fn post(&mut self, _to: Spot, _letter: &Letter<'_>) -> bool {
-        self.counters.error("letter_without_link");
-        false
+    fn post(&mut self, to: Spot, letter: &Letter<'_>) -> bool {
+        let taken = self.mesh.borrow_mut().post(self.at, to, letter);
+        if !taken {
+            self.counters.error("letter_refused");
+        }
+        taken
+    }
+
+    fn letter_message_bytes_max(&self) -> usize {
+        LETTER_MESSAGE_BYTES_MAX
     }
 
     fn timer(&mut self, at: Millis, key: TimerKey) {

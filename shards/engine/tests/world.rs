@@ -1,5 +1,6 @@
 //! Several engines, the mail between them, a clock, a runner, and clients: everything around an engine, and
-//! nothing of it real.
+//! nothing of it real. They are the shards of one node, or of several: then those of node `n` have the indices from
+//! `n * shards` on, and letters travel between them (`mesh`).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -7,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use erlmcp_catalog::runner::LocalFuture;
-use erlmcp_catalog::{Call, Catalog, Change, Handle, NoArguments, Reply, Tool};
+use erlmcp_catalog::{Builder, Call, Catalog, Change, Handle, NoArguments, Reply, Tool};
 use erlmcp_cluster::Spot;
+use erlmcp_cluster::letter::Urgency;
 use erlmcp_protocol::Parsed;
 use erlmcp_protocol::http::{self, Access, RequestReader};
 use erlmcp_protocol::seal::Keyring;
@@ -17,8 +19,9 @@ use serde_json::Value;
 use super::ask::{Ask, Heard, Legacy};
 use super::harbour::{Desk, harbour};
 use super::jobs::Jobs;
+use super::mesh::{Lane, Mesh};
 use super::wire::{Clock, Lanes, PipeEnd, Said, Wire};
-use crate::config::Limits;
+use crate::config::{ClusterLimits, Limits};
 use crate::engine::caller::CallOut;
 use crate::engine::{Engine, EngineConfig, EngineMail, Seat, Waiter};
 use crate::io::ConnId;
@@ -29,33 +32,60 @@ use crate::service::Service;
 /// What every world seals with.
 pub const SECRET: &[u8] = b"sixteen bytes or more of a secret";
 
-/// The number of every world's node.
+/// The number of every world's first node.
 pub const NODE: u16 = 3;
 
 /// What a world is made of.
 pub struct Setup {
+    pub nodes: u16,
+    /// Of each node.
     pub shards: u16,
     pub limits: Limits,
-    /// `None`: the harbour.
+    /// `None`: what the builder makes of the desk, for each node.
     pub catalog: Option<Catalog>,
+    pub builder: Rc<dyn Fn(&Desk) -> Builder>,
     /// Where the catalog puts its replies.
     pub desk: Desk,
+    /// Of the first node; the others have the next ones.
     pub epoch: u32,
     /// Decides the order of mail from different shards, and all randomness.
     pub seed: u64,
+    /// How sessions survive their node.
+    pub cluster: Option<ClusterLimits>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
+        let (nodes, shards) = layout();
         Self {
-            shards: 2,
+            nodes,
+            shards,
             limits: Limits::default(),
             catalog: None,
+            builder: Rc::new(harbour),
             desk: Desk::default(),
             epoch: 7,
             seed: 0,
+            cluster: None,
         }
     }
+}
+
+/// Nodes, and shards of each. `ERLMCP_TEST_LAYOUT=nodes`: what is two shards otherwise is two nodes of one each.
+fn layout() -> (u16, u16) {
+    match std::env::var(LAYOUT).as_deref() {
+        Ok("nodes") => (2, 1),
+        _ => (1, 2),
+    }
+}
+
+/// See [`layout`].
+pub const LAYOUT: &str = "ERLMCP_TEST_LAYOUT";
+
+/// What a node is made of.
+pub struct Node {
+    pub handle: Handle,
+    pub config: Arc<EngineConfig>,
 }
 
 /// An HTTP exchange of a client.
@@ -81,6 +111,11 @@ impl Foreign {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((shard, mail));
     }
 
+    fn forget(&self, shards: &std::ops::Range<u16>) {
+        let mut mail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        mail.retain(|(to, _)| !shards.contains(to));
+    }
+
     fn take(&self) -> Vec<(u16, EngineMail)> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -88,12 +123,18 @@ impl Foreign {
 
 pub struct World {
     pub engines: Vec<Engine>,
+    pub nodes: Vec<Node>,
+    /// Of each node.
+    pub shards: u16,
     pub wires: Vec<Wire>,
     pub handle: Handle,
     pub desk: Desk,
     pub jobs: Arc<Jobs>,
     /// Mail is delivered only by [`World::pump`].
     pub slow_mail: bool,
+    pub mesh: Rc<RefCell<Mesh>>,
+    cluster: Option<ClusterLimits>,
+    builder: Rc<dyn Fn(&Desk) -> Builder>,
     clock: Clock,
     lanes: Rc<RefCell<Lanes>>,
     foreign: Arc<Foreign>,
@@ -122,13 +163,50 @@ impl World {
     }
 
     pub fn with(setup: Setup) -> Self {
-        let Setup { shards, limits, catalog, desk, epoch, seed } = setup;
+        let Setup { nodes, shards, limits, catalog, builder, desk, epoch, seed, cluster } = setup;
         let clock = Arc::new(AtomicU64::new(1));
         let catalog =
-            catalog.unwrap_or_else(|| harbour(&desk).build().expect("the harbour can be served"));
-        let (lanes, foreign) = (Rc::new(RefCell::new(Lanes::default())), Arc::<Foreign>::default());
+            catalog.unwrap_or_else(|| builder(&desk).build().expect("the harbour can be served"));
         let jobs = Arc::new(Jobs::new(clock.clone()));
         let handle = catalog.into_handle();
+        let mut world = Self {
+            engines: Vec::new(),
+            nodes: Vec::new(),
+            shards,
+            wires: Vec::new(),
+            handle: handle.clone(),
+            desk,
+            jobs,
+            slow_mail: false,
+            mesh: Rc::new(RefCell::new(Mesh::new(shards))),
+            cluster,
+            builder,
+            clock,
+            lanes: Rc::new(RefCell::new(Lanes::default())),
+            foreign: Arc::<Foreign>::default(),
+            bells: Vec::new(),
+            futures: Vec::new(),
+            slots: 0,
+            random: seed | 1,
+            shuffled: seed != 0,
+        };
+        for node in 0..nodes {
+            let handle = if node == 0 { handle.clone() } else { world.catalog() };
+            world.boot(node, handle, limits.clone(), epoch + u32::from(node), seed);
+        }
+        if nodes > 1 {
+            world.meet();
+        }
+        world
+    }
+
+    /// A catalog like that of every other node.
+    pub fn catalog(&self) -> Handle {
+        (self.builder)(&self.desk).build().expect("the harbour can be served").into_handle()
+    }
+
+    /// Makes the shards of a node, or makes them anew.
+    pub fn boot(&mut self, node: u16, handle: Handle, limits: Limits, epoch: u32, seed: u64) {
         let access = Access::new(&["https://pier.example".into()], &["tools.example.net".into()]);
         let config = Arc::new(EngineConfig {
             limits,
@@ -136,43 +214,51 @@ impl World {
             keys: Arc::new(Keyring::new(SECRET)),
             epoch,
             lookout: None,
+            cluster: self.cluster.clone(),
         });
-        let mut engines = Vec::new();
-        let mut bells = Vec::new();
+        let shards = self.shards;
+        let first = node * shards;
         for shard in 0..shards {
             let bell = Arc::new(AtomicBool::new(false));
             let rung = bell.clone();
             let wake = Arc::new(move || rung.store(true, Ordering::Relaxed));
-            let seat = Seat { at: Spot { node: NODE, shard }, shards };
-            engines.push(Engine::new(seat, config.clone(), handle.clone(), jobs.clone(), wake));
-            bells.push(bell);
+            let at = Spot { node: NODE + node, shard };
+            let seat = Seat { at, shards };
+            let (config, jobs) = (config.clone(), self.jobs.clone());
+            let engine = Engine::new(seat, config, handle.clone(), jobs, wake);
+            let (clock, lanes, mesh) = (self.clock.clone(), self.lanes.clone(), self.mesh.clone());
+            let wire = Wire::new(at, first + shard, seed, clock, lanes, mesh);
+            let index = usize::from(first + shard);
+            if index < self.engines.len() {
+                (self.engines[index], self.wires[index], self.bells[index]) = (engine, wire, bell);
+            } else {
+                self.engines.push(engine);
+                self.wires.push(wire);
+                self.bells.push(bell);
+            }
         }
-        let posts = foreign.clone();
+        let posts = self.foreign.clone();
         handle.listen(Box::new(move |snapshot, changes| {
-            for shard in 0..shards {
+            for shard in first..first + shards {
                 let snapshot = Some(snapshot.clone());
                 let news = Announcement { snapshot, changes: changes.into() };
                 posts.push(shard, EngineMail::Announce(news));
             }
         }));
-        let wires =
-            (0..shards).map(|shard| Wire::new(shard, seed, clock.clone(), lanes.clone())).collect();
-        Self {
-            engines,
-            wires,
-            handle,
-            desk,
-            jobs,
-            slow_mail: false,
-            clock,
-            lanes,
-            foreign,
-            bells,
-            futures: Vec::new(),
-            slots: 0,
-            random: seed | 1,
-            shuffled: seed != 0,
+        let made = Node { handle, config };
+        match self.nodes.get_mut(usize::from(node)) {
+            Some(known) => *known = made,
+            None => self.nodes.push(made),
         }
+    }
+
+    /// What lay in the inboxes of a node's shards goes with it.
+    pub fn forget_mail(&mut self, node: u16) {
+        let shards = node * self.shards..(node + 1) * self.shards;
+        let mut lanes = self.lanes.borrow_mut();
+        lanes.queues.retain(|(_, to), _| !shards.contains(to));
+        lanes.unsent.retain(|(_, to), _| !shards.contains(to));
+        self.foreign.forget(&shards);
     }
 
     // ---- Time and mail ----
@@ -196,22 +282,28 @@ impl World {
                 self.deliver(shard as u16, EngineMail::Answers);
             }
         }
-        let waiting: Vec<(u16, u16)> = {
+        self.break_links();
+        let waiting: Vec<Lane> = {
             let mut lanes = self.lanes.borrow_mut();
             lanes.flush();
             let full = lanes.queues.iter().filter(|(_, queue)| !queue.is_empty());
-            full.map(|(lane, _)| *lane).collect()
+            let mail = full.map(|(lane, _)| Lane::Mail(*lane));
+            self.mesh.borrow().waiting().chain(mail).collect()
         };
         if waiting.is_empty() {
             return false;
         }
         let pick = if self.shuffled { self.draw(waiting.len()) } else { 0 };
+        let Lane::Mail(lane) = waiting[pick] else {
+            self.deliver_letter(waiting[pick]);
+            return true;
+        };
         let mail = {
             let mut lanes = self.lanes.borrow_mut();
-            lanes.queues.get_mut(&waiting[pick]).and_then(|queue| queue.pop_front())
+            lanes.queues.get_mut(&lane).and_then(|queue| queue.pop_front())
         };
         if let Some(mail) = mail {
-            self.deliver(waiting[pick].1, mail);
+            self.deliver(lane.1, mail);
         }
         true
     }
@@ -228,6 +320,11 @@ impl World {
 
     /// From now on the lane between these shards takes nothing, or takes mail again.
     pub fn block_mail(&mut self, from: u16, to: u16, blocked: bool) {
+        let (one, other) = (from / self.shards, to / self.shards);
+        if one != other {
+            let least = if blocked { Urgency::Reply } else { Urgency::Sync };
+            return self.narrow(one, other, least);
+        }
         let mut lanes = self.lanes.borrow_mut();
         if blocked {
             lanes.blocked.insert((from, to));
@@ -236,7 +333,7 @@ impl World {
         }
     }
 
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         if !self.slow_mail {
             self.pump();
         }
@@ -323,7 +420,7 @@ impl World {
         (self.random >> 33) as usize % below.max(1)
     }
 
-    fn at(&mut self, shard: u16) -> (&mut Engine, &mut Wire) {
+    pub fn at(&mut self, shard: u16) -> (&mut Engine, &mut Wire) {
         let shard = usize::from(shard);
         (&mut self.engines[shard], &mut self.wires[shard])
     }
@@ -470,6 +567,20 @@ impl World {
         let mut left = Vec::new();
         for (engine, wire) in self.engines.iter().zip(&self.wires) {
             let counters = &wire.counters;
+            if let Some(keeping) = &engine.keeping {
+                for (what, count) in [
+                    ("replicas", keeping.replicas.len()),
+                    ("owned", keeping.owned.len()),
+                    ("copies", keeping.copies.len()),
+                    ("bytes of copies", keeping.copies.bytes()),
+                    ("directory entries", keeping.directory.len()),
+                    ("answers withheld", keeping.withheld.len()),
+                ] {
+                    if count > 0 {
+                        left.push(format!("shard {}: {count} {what}", wire.index));
+                    }
+                }
+            }
             for (what, count) in [
                 ("waiters", engine.waiters.len()),
                 ("aways", engine.aways.len()),
@@ -486,7 +597,7 @@ impl World {
                 ("streams_active", counters.streams_active as usize),
             ] {
                 if count > 0 {
-                    left.push(format!("shard {}: {count} {what}", wire.shard));
+                    left.push(format!("shard {}: {count} {what}", wire.index));
                 }
             }
         }
@@ -497,7 +608,7 @@ impl World {
     pub fn loose_ends(&self) -> Vec<String> {
         let mut loose = Vec::new();
         for (engine, wire) in self.engines.iter().zip(&self.wires) {
-            let mut object = |what: String| loose.push(format!("shard {}: {what}", wire.shard));
+            let mut object = |what: String| loose.push(format!("shard {}: {what}", wire.index));
             for (key, call) in engine.calls.iter() {
                 let session = call.caller().session.map(|session| engine.sessions.get(session));
                 if session.is_some_and(|session| session.is_none_or(|s| !s.calls.contains(&key))) {
@@ -528,6 +639,15 @@ impl World {
                 };
                 if !lives {
                     object(format!("{place:?} waits for {waiter:?}, which is over"));
+                }
+            }
+            if let Some(keeping) = &engine.keeping {
+                let known =
+                    keeping.owned.values().filter(|key| engine.sessions.get(**key).is_some());
+                if (known.count(), keeping.replicas.len())
+                    != (keeping.owned.len(), keeping.owned.len())
+                {
+                    object("others are told of sessions that are over".to_owned());
                 }
             }
             let counters = &wire.counters;
