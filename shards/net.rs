@@ -68,6 +68,16 @@ pub enum TimerKey {
     Task(u32, u32),
     /// A session (slot, generation).
     Session(u32, u32),
+    /// Changes of sessions are said to those who keep their copies.
+    Replicas,
+    /// Copies are acknowledged to the owners of their sessions.
+    Kept,
+    /// Answers that have waited long enough for copies leave.
+    Withheld,
+    /// Sessions whose owners are gone are taken over, or handed to who takes them.
+    Orphans,
+    /// What owners that are long gone owned is forgotten.
+    Directory,
     /// What this shard wants to hear of is confirmed with the other nodes.
     Interest,
     /// Housekeeping.
@@ -121,10 +131,11 @@ pub trait Net {
     /// is refused until it has left.
     fn mail_surely(&mut self, shard: u16, mail: Mail);
     /// Sends a letter to a shard of another node, over this shard's link. `false` when there is no link, not enough
-    /// room for what it is ([`erlmcp_cluster::letter::Urgency`]), or the letter is larger than a frame; counted. An
-    /// answer that finds no room also cuts the link, and [`LinkEvent::Lost`] follows; one that is too large does
-    /// not, so that something shorter can be said instead. Letters of one shard to one node arrive in order at each
-    /// of its shards, each at most once, and all of them unless `Lost` is told.
+    /// room for what it is ([`erlmcp_cluster::letter::Urgency`]), or the letter is larger than a frame; counted. A
+    /// reply waits for a link that is not up yet; when the link does not come, or has no room, all links with the
+    /// node break, and [`LinkEvent::Lost`] follows; one that is too large breaks nothing, so that something shorter
+    /// can be said instead. Letters of one shard to one node arrive in order at each of its shards, each at most
+    /// once, and all of them unless `Lost` is told.
     fn post(&mut self, to: Spot, letter: &Letter<'_>) -> bool;
     /// Bytes of a message that a letter carries at most; with more [`Net::post`] refuses it, however urgent.
     fn letter_message_bytes_max(&self) -> usize;

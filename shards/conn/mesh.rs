@@ -195,12 +195,23 @@ impl Conns {
             return false;
         };
         let mesh = &mut meshed.mesh;
-        let Some(id) = mesh.route(to.node) else {
-            mesh.stats.drop_letter("no_link");
-            return false;
-        };
         let urgency = letter.urgency();
         let (from, room, bytes_max) = (mesh.spot(), mesh.room(urgency), mesh.frame_bytes_max());
+        let Some(id) = mesh.route(to.node) else {
+            if urgency == Urgency::Reply {
+                let mut out = Vec::new();
+                let bytes = frame::write_letter(&mut out, to.shard, from, |out| letter.write(out));
+                let fits = bytes - frame::LENGTH_BYTES <= bytes_max;
+                if fits && mesh.hold(self.now, to.node, out) {
+                    self.run_mesh();
+                    return true;
+                }
+            }
+            if let Some(meshed) = self.meshed.as_deref_mut() {
+                meshed.mesh.stats.drop_letter("no_link");
+            }
+            return false;
+        };
         let Some(conn) = self.get(id).filter(|conn| conn.stage == Stage::Open) else {
             // It has just ended; the mesh will hear of it.
             return false;

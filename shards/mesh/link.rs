@@ -309,6 +309,10 @@ impl Mesh {
             Side::Dialled { .. } if link.is_welcome => {
                 link.is_open = true;
                 self.stats.links_out += 1;
+                let early = self.early.take(peer.node);
+                if !early.is_empty() {
+                    self.acts.push_back(Act::Write { link: link_id, bytes: early });
+                }
                 self.acts.push_back(Act::Tell { node: peer.node, event: LinkEvent::Up });
                 if let Role::Follower(callers) = &mut self.role {
                     callers.handle_up(peer.node);

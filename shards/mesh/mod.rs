@@ -15,6 +15,7 @@
 mod callers;
 mod config;
 mod drain;
+mod early;
 mod link;
 mod refusals;
 mod stats;
@@ -33,6 +34,7 @@ use erlmcp_cluster::view::{Member, State, View};
 
 use self::callers::{Call, Callers};
 pub use self::config::{MeshConfig, MeshSeat, QUEUE_BYTES_MAX};
+use self::early::Early;
 pub(crate) use self::link::Read;
 use self::link::{End, Link, Peer};
 use self::refusals::Refusals;
@@ -85,6 +87,7 @@ pub(crate) struct Mesh {
     refusals: Refusals,
     acts: VecDeque<Act>,
     drain: drain::Drain,
+    early: Early,
     pub(crate) stats: MeshStats,
 }
 
@@ -142,6 +145,7 @@ impl Mesh {
             refusals: Refusals::default(),
             acts: VecDeque::from([Act::TellView]),
             drain: drain::Drain::new(shards),
+            early: Early::default(),
             stats: MeshStats::default(),
             me,
             config,
@@ -257,6 +261,28 @@ impl Mesh {
         self.acts.push_back(Act::Tell { node, event: LinkEvent::Lost });
     }
 
+    /// An answer for which there is no link yet. `false`: there will be none, and everybody is told.
+    pub(crate) fn hold(&mut self, now: Millis, node: u16, frame: Vec<u8>) -> bool {
+        if self.is_closing() || self.view.peers().all(|member| member.node != node) {
+            return false;
+        }
+        if !self.early.has_room() {
+            self.break_with(node);
+            return false;
+        }
+        self.early.push(now, node, frame);
+        true
+    }
+
+    /// Ends all links of this node with another, so that both know that answers are lost.
+    fn break_with(&mut self, node: u16) {
+        self.early.take(node);
+        let Some(epoch) = self.view.member(node).map(|member| member.epoch) else { return };
+        self.stats.drop_letter("no_link");
+        self.handle_cut(node, epoch);
+        self.mail_others(|| Mail::Cut { node, epoch });
+    }
+
     /// Handshakes from now on prove these.
     pub(crate) fn handle_secrets(&mut self, secrets: Arc<Secrets>) {
         self.secrets = secrets;
@@ -264,6 +290,9 @@ impl Mesh {
 
     /// It is [`Mesh::poll_timeout`], or later.
     pub(crate) fn handle_timeout(&mut self, now: Millis) {
+        while let Some(node) = self.early.overdue(now) {
+            self.break_with(node);
+        }
         match &mut self.role {
             Role::Lead(members) => {
                 members.handle_timeout(now);
@@ -297,11 +326,12 @@ impl Mesh {
 
     /// When to call [`Mesh::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Millis {
-        match &self.role {
-            _ if self.is_closing() => Millis::MAX,
+        let role = match &self.role {
+            _ if self.is_closing() => return Millis::MAX,
             Role::Lead(members) => members.poll_timeout(),
             Role::Follower(callers) => callers.poll_timeout(),
-        }
+        };
+        role.min(self.early.poll_timeout())
     }
 
     fn dial(&mut self, target: SocketAddr, call: Option<Call>) {
@@ -370,6 +400,7 @@ impl Mesh {
                 // Its letters are no longer those of a member; it must come in again by the front door.
                 let node = member.node;
                 self.handle_cut(node, member.epoch);
+                self.early.take(node);
                 self.acts.push_back(Act::Tell { node, event: LinkEvent::Lost });
             }
         }

@@ -138,6 +138,63 @@ fn nobody_dies_of_being_busy() {
     }
 }
 
+/// Nodes come, go and come again, links break, and all the while every shard asks every other: each request that
+/// was taken is answered, or its sender hears that a link was lost. Answers may be made before the link they go by.
+#[test]
+fn nobody_waits_for_an_answer_that_does_not_come() {
+    let (mut answered, mut refused) = (0, 0);
+    for seed in seeds(30) {
+        let mut dice = Dice(seed);
+        let mut world = World::new(seed, Faults::rough());
+        let (nodes, shards) = (3, 1 + dice.below(3) as u16);
+        let plan = |node: u16, epoch| Plan { epoch, ..Plan::new(node, shards) };
+        let (mut number, mut epoch) = (0_u32, 1_000);
+        (1..=nodes).for_each(|node| world.boot(plan(node, u32::from(node))));
+        for _ in 0..1_500 {
+            for node in &world.nodes {
+                for (shard, desk) in node.desks.iter().enumerate() {
+                    desk.answers.set(true);
+                    let to = 1 + dice.below(nodes.into()) as u16;
+                    if to == node.plan.node {
+                        continue;
+                    }
+                    number += 1;
+                    let to = spot(to, (shard + dice.below(2)) as u16 % shards);
+                    desk.post(to, Urgency::Request, &number.to_be_bytes());
+                }
+            }
+            match dice.below(400) {
+                0 => {
+                    let victim = 1 + dice.below(nodes.into()) as u16;
+                    world.kill(victim);
+                    world.run(dice.below(300) as u64);
+                    epoch += 1;
+                    world.boot(plan(victim, epoch));
+                }
+                1..=3 => _ = world.net.reset_between(1, 2 + dice.below(2) as u16),
+                _ => {}
+            }
+            world.step(2);
+        }
+        world.until_formed();
+        world.run(3_000);
+        for node in &world.nodes {
+            for desk in &node.desks {
+                let waiting = desk.waiting.borrow();
+                assert!(
+                    waiting.is_empty(),
+                    "seed {seed}: {} waits for {waiting:?}",
+                    node.plan.node
+                );
+                answered += desk.answered.get();
+                refused += desk.posted(Urgency::Request).1;
+            }
+        }
+    }
+    let is_enough = 10_000 < answered && 1_000 < refused;
+    assert!(is_enough || seeds(30) != (0..30), "too kind: {answered} answered, {refused} refused");
+}
+
 /// Letters of each pair arrive in order and at most once, whatever breaks; afterwards all is well.
 #[test]
 fn in_a_wild_world_letters_arrive_at_most_once_and_the_cluster_recovers() {

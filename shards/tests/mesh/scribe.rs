@@ -35,6 +35,12 @@ pub struct Desk {
     pub is_busy: Cell<bool>,
     /// Told to drain.
     pub is_draining: Cell<bool>,
+    /// Requests are answered at once, with their own words.
+    pub answers: Cell<bool>,
+    /// Requests that were taken, and that nobody has answered or given up.
+    pub waiting: RefCell<BTreeMap<Vec<u8>, u16>>,
+    /// Requests that were answered.
+    pub answered: Cell<u64>,
 }
 
 impl Desk {
@@ -89,13 +95,25 @@ fn words<'b>(letter: &Letter<'b>) -> Option<&'b [u8]> {
 }
 
 impl Service for Scribe {
-    fn handle_letter<N: Net>(&mut self, _: &mut N, from: Spot, letter: Letter<'_>) {
-        let bytes = words(&letter).expect("only scribes write here");
+    fn handle_letter<N: Net>(&mut self, net: &mut N, from: Spot, heard: Letter<'_>) {
+        let bytes = words(&heard).expect("only scribes write here");
+        if self.desk.answers.get() {
+            match heard.urgency() {
+                Urgency::Request => _ = net.post(from, &letter(Urgency::Reply, bytes)),
+                Urgency::Reply if self.desk.waiting.borrow_mut().remove(bytes).is_some() => {
+                    self.desk.answered.set(self.desk.answered.get() + 1);
+                }
+                _ => {}
+            }
+        }
         self.desk.heard.borrow_mut().push((from, bytes.to_vec()));
     }
 
     fn handle_link<N: Net>(&mut self, _: &mut N, node: u16, event: LinkEvent) {
         self.desk.links.borrow_mut().push((node, event));
+        if event == LinkEvent::Lost {
+            self.desk.waiting.borrow_mut().retain(|_, of| *of != node);
+        }
     }
 
     fn handle_view<N: Net>(&mut self, net: &mut N, view: &Arc<View>) {
@@ -111,6 +129,9 @@ impl Service for Scribe {
             let mut posted = self.desk.posted.borrow_mut();
             let (taken, refused) = posted.entry(urgency).or_default();
             *if is_taken { taken } else { refused } += 1;
+            if is_taken && urgency == Urgency::Request {
+                self.desk.waiting.borrow_mut().insert(bytes, to.node);
+            }
         }
         net.timer(net.now() + LOOK_MS, TimerKey::Sweep);
     }
