@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::control::{ClusterView, NodeView, ShardView, StatusView};
+use crate::control::{ClusterView, LatencyView, NodeView, ShardView, StatusView};
 
 /// What the server said, as lines.
 pub fn table(view: &StatusView, with_shards: bool) -> String {
@@ -38,7 +38,7 @@ fn alone(view: &StatusView, with_shards: bool) -> String {
 }
 
 fn line(out: &mut String, name: &str, view: &ShardView) {
-    let latency = view.latency_us;
+    let [p50, p95, p99] = percentiles(view.latency_us);
     let _ = writeln!(
         out,
         "{name:<12} {:>9} {:>9} {:>8} {:>7} {:>8.0} {:>8.0} {:>8} {:>8} {:>8} {:>8}",
@@ -48,9 +48,9 @@ fn line(out: &mut String, name: &str, view: &ShardView) {
         view.streams,
         view.rate_in,
         view.rate_out,
-        micros(latency.p50),
-        micros(latency.p95),
-        micros(latency.p99),
+        p50,
+        p95,
+        p99,
         view.errors
     );
 }
@@ -122,14 +122,15 @@ fn cells(who: [&str; 4], view: Option<&ShardView>, sync: [&str; 3]) -> Cells {
     let numbers = view.map_or_else(
         || std::array::from_fn(|_| "-".to_owned()),
         |view| {
+            let [p50, p95, p99] = percentiles(view.latency_us);
             [
                 view.connections.to_string(),
                 view.sessions.to_string(),
                 view.streams.to_string(),
                 format!("{:.0}", view.rate_in + view.rate_out),
-                micros(view.latency_us.p50),
-                micros(view.latency_us.p95),
-                micros(view.latency_us.p99),
+                p50,
+                p95,
+                p99,
                 view.errors.to_string(),
             ]
         },
@@ -157,6 +158,14 @@ fn shard_name(shard: &ShardView) -> String {
     match shard.core {
         Some(core) => format!("{number} (core {core})"),
         None => number,
+    }
+}
+
+/// Of no request there are none.
+fn percentiles(latency: LatencyView) -> [String; 3] {
+    match latency.count {
+        0 => std::array::from_fn(|_| "-".to_owned()),
+        _ => [latency.p50, latency.p95, latency.p99].map(micros),
     }
 }
 

@@ -90,6 +90,23 @@ fn a_secret_that_others_can_read_stops_the_boot() {
     }
 }
 
+/// systemd.exec(5), `LoadCredential=`: root's file, opened to us by an access list, which shows as the group's mode.
+#[test]
+fn what_systemd_hands_over_may_show_permissions_of_the_group() {
+    let secret = secret(SECRET);
+    let folder = std::path::Path::new(secret.path()).parent().unwrap();
+    let check = |mode: u32, folder: &std::path::Path, code: i32| {
+        std::fs::set_permissions(secret.path(), Permissions::from_mode(mode)).unwrap();
+        let mut command = command(&["--check-config"]);
+        command.args(words("1", secret.path(), FREE, &[])).env("CREDENTIALS_DIRECTORY", folder);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{mode:o}: {output:?}");
+    };
+    check(0o440, folder, 0);
+    check(0o444, folder, 2);
+    check(0o440, &folder.join("elsewhere"), 2);
+}
+
 #[test]
 fn a_file_that_is_no_secret_stops_the_boot_and_says_what_to_do() {
     let missing = "/nonexistent/cluster.secret";
