@@ -8,6 +8,7 @@ use erlmcp_protocol::sse;
 use super::Engine;
 use super::caller::{CallOut, Caller, Takes};
 use super::forwards::to_letter;
+use super::gate::retry_ms;
 use super::listens::Subscriber;
 use super::out::{self, Answer, Place};
 use super::sessions::{Channel, Full, Session};
@@ -15,9 +16,6 @@ use super::slots::Key;
 use super::withheld::Promise;
 use crate::net::{Exchange, Net, TimerKey};
 use crate::stats::OutcomeKind;
-
-/// What an ended GET stream tells its client about coming back, milliseconds.
-const RETRY_MS: u32 = 1000;
 
 impl Engine {
     pub(super) fn initialize_http<N: Net>(
@@ -234,10 +232,10 @@ impl Engine {
         match session.channel {
             Channel::Streamable => {
                 let gets = session.streams.as_mut().map(|s| s.take_gets()).unwrap_or_default();
-                let mut last = Vec::new();
-                sse::write_retry(&mut last, RETRY_MS);
                 for place in gets {
                     self.waiters.remove(&place);
+                    let mut last = Vec::new();
+                    sse::write_retry(&mut last, retry_ms(net));
                     out::end(net, self.me(), place, &last);
                 }
             }

@@ -12,6 +12,7 @@ mod aways;
 mod batch;
 mod caller;
 mod calls;
+mod drain;
 mod emit;
 mod fanout;
 mod forwards;
@@ -226,6 +227,8 @@ pub struct Engine {
     /// Reused for every message that is written; grows to the largest and is cut back.
     scratch: Vec<u8>,
     draining: bool,
+    /// While it drains.
+    farewells: drain::Farewells,
 }
 
 /// A scratch buffer that grew beyond this is given back after use, bytes.
@@ -279,6 +282,7 @@ impl Engine {
             lagging: Vec::new(),
             scratch: Vec::new(),
             draining: false,
+            farewells: Default::default(),
         }
     }
 
@@ -433,27 +437,20 @@ impl Service for Engine {
             TimerKey::Directory => self.directory_timer(net),
             TimerKey::Interest => self.interest_timer(net),
             TimerKey::Sweep => self.sweep_lagging(net),
+            TimerKey::Farewell => self.say_farewells(net),
         }
         self.tell_others(net);
     }
 
     fn handle_drain<N: Net>(&mut self, net: &mut N) {
-        self.draining = true;
-        for key in self.listens.keys() {
-            self.end_listen(net, key);
-        }
-        for key in self.sessions.keys() {
-            self.drain_session(net, key);
-        }
-        for conn in self.pipes.conns() {
-            self.pipe_settle(net, conn);
-        }
+        self.begin_drain(net);
         self.tell_others(net);
     }
 
     fn is_idle(&self) -> bool {
         let withheld = self.keeping.as_ref().map_or(0, |keeping| keeping.withheld.len());
-        self.calls.is_empty() && self.batches.is_empty() && withheld == 0
+        let is_still = self.calls.is_empty() && self.batches.is_empty();
+        is_still && withheld == 0 && self.farewells.is_empty()
     }
 }
 

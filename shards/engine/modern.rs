@@ -9,9 +9,10 @@ use erlmcp_protocol::mcp::{
     self, CacheScope, HeaderField, Key as ParamKey, META_PREFIX, Method, ModernHeaders, Params,
     RpcError, Version, errors,
 };
+use erlmcp_protocol::sse;
 
 use super::caller::{CallOut, Caller, Takes};
-use super::gate::header_field;
+use super::gate::{header_field, retry_ms};
 use super::listens::{Filter, Listen, ListenOut};
 use super::methods::Failure;
 use super::out::{self, Answer, Place};
@@ -241,7 +242,9 @@ impl Engine {
         match listen.out {
             ListenOut::Http(place) => {
                 self.waiters.remove(&place);
-                out::end(net, self.me(), place, &out::event(&text, None));
+                let mut last = out::event(&text, None);
+                sse::write_retry(&mut last, retry_ms(net));
+                out::end(net, self.me(), place, &last);
             }
             ListenOut::Pipe(conn) => {
                 self.pipes.remove_listen(conn, key);

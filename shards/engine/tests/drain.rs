@@ -165,3 +165,54 @@ fn draining_twice_is_draining_once() {
     world.drain();
     assert_eq!(world.heard(get).body, body);
 }
+
+/// How many of so many listen streams of one shard are open at each of these times after the drain, milliseconds.
+#[track_caller]
+fn check_pace(streams: usize, expect: &[(u64, usize)]) {
+    let mut world = World::new();
+    let listen = json!({ "notifications": { "toolsListChanged": true } });
+    let sent: Vec<_> = (0..streams)
+        .map(|_| world.modern("l", "subscriptions/listen", listen.clone()).on(0).send())
+        .collect();
+    world.drain();
+    let mut now = 0;
+    for (at, open) in expect {
+        world.advance(at - now);
+        now = *at;
+        let count = sent.iter().filter(|sent| world.heard(**sent).open).count();
+        assert_eq!(count, *open, "{streams} streams, after {at} ms");
+        assert_eq!(world.is_idle(), *open == 0, "{streams} streams, after {at} ms");
+    }
+}
+
+#[test]
+fn a_crowd_is_told_in_steps_and_within_a_second() {
+    check_pace(256, &[(0, 0)]);
+    check_pace(257, &[(0, 1), (49, 1), (50, 0)]);
+    check_pace(513, &[(0, 257), (50, 1), (100, 0)]);
+    // 20 steps of 300.
+    check_pace(6_000, &[(0, 5_700), (50, 5_400), (900, 300), (949, 300), (950, 0)]);
+}
+
+#[test]
+fn a_crowd_is_told_to_come_back_at_different_times() {
+    let mut world = World::new();
+    let listen = json!({ "notifications": { "toolsListChanged": true } });
+    let session = world.initialize(0, "2025-11-25", json!({}));
+    let mut sent = vec![session.get(&mut world).on(0).send()];
+    sent.extend(
+        (0..50).map(|_| world.modern("l", "subscriptions/listen", listen.clone()).on(1).send()),
+    );
+    world.drain();
+    let retries: BTreeSet<_> = sent
+        .into_iter()
+        .map(|sent| {
+            let events = world.heard(sent).events();
+            let retry = events.last().and_then(|event| event.retry.clone());
+            let retry: u32 = retry.expect("when to come back").parse().expect("milliseconds");
+            assert!((250..1_250).contains(&retry), "{retry}");
+            retry
+        })
+        .collect();
+    assert!(30 < retries.len(), "{retries:?}");
+}
