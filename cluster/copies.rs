@@ -233,9 +233,11 @@ impl Copies {
         self.rounds.insert(owner, round);
     }
 
-    /// It has said everything; returns how many copies it did not name.
-    pub fn end(&mut self, owner: Spot, round: u32) -> usize {
-        let is_stale = |copy: &Copy| copy.owner == owner && copy.round != round;
+    /// It has said everything; returns how many copies it did not name. Those of another run of its node are
+    /// orphans, and none of its business.
+    pub fn end(&mut self, owner: Spot, epoch: u32, round: u32) -> usize {
+        let is_stale =
+            |copy: &Copy| (copy.owner, copy.epoch) == (owner, epoch) && copy.round != round;
         let stale: Vec<SessionName> =
             self.copies.iter().filter(|(_, copy)| is_stale(copy)).map(|(name, _)| *name).collect();
         for name in &stale {

@@ -429,8 +429,8 @@ impl Engine {
                 keeping.directory.begin(from, round);
             }
             SessionLetter::End { round } => {
-                keeping.copies.end(from, round);
-                keeping.directory.end(from, round);
+                keeping.copies.end(from, epoch, round);
+                keeping.directory.end(from, epoch, round);
             }
             SessionLetter::Copy(record) => self.keep(net, from, epoch, &record),
             SessionLetter::Event { name, term, rev, stream, is_delivered, event } => {

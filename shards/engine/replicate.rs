@@ -285,6 +285,9 @@ impl Engine {
         keeping.is_due = true;
         if event != LinkEvent::Lost {
             keeping.say_kept(net);
+        }
+        // What we gave away over a link that broke may not have arrived.
+        if event == LinkEvent::Up {
             self.find_orphans(net);
         }
     }
