@@ -90,6 +90,16 @@ impl Copy {
         Some(record)
     }
 
+    /// Who owns the session, and in which run of its node.
+    pub fn owner(&self) -> (Spot, u32) {
+        (self.owner, self.epoch)
+    }
+
+    /// Up to which revision it is kept.
+    pub fn rev(&self) -> u32 {
+        self.rev
+    }
+
     /// How often the session has changed its owner.
     pub fn term(&self) -> u32 {
         self.term
@@ -211,6 +221,13 @@ impl Copies {
         }
     }
 
+    /// Somebody owns the session under this (term, owner): a copy for another owner of a lower one is outdated.
+    pub fn superseded(&mut self, name: &SessionName, rank: (u32, u16)) {
+        if self.copies.get(name).is_some_and(|copy| copy.rank() < rank) {
+            self.take(name);
+        }
+    }
+
     /// An owner begins to say everything again.
     pub fn begin(&mut self, owner: Spot, round: u32) {
         self.rounds.insert(owner, round);
@@ -238,6 +255,14 @@ impl Copies {
     /// The copy of a session.
     pub fn get(&self, name: &SessionName) -> Option<&Copy> {
         self.copies.get(name)
+    }
+
+    /// Puts a copy back that was taken out in vain.
+    pub fn put_back(&mut self, name: SessionName, copy: Copy) {
+        self.bytes += copy.bytes();
+        if let Some(other) = self.copies.insert(name, copy) {
+            self.bytes -= other.bytes();
+        }
     }
 
     /// Takes a copy out.

@@ -249,6 +249,11 @@ impl Replicas {
         self.sessions.get(name).map(|owned| owned.rev)
     }
 
+    /// What a session's id says.
+    pub fn token(&self, name: &SessionName) -> Option<Token> {
+        self.sessions.get(name).map(|owned| owned.token)
+    }
+
     /// How often a session has changed its owner.
     pub fn term(&self, name: &SessionName) -> Option<u32> {
         self.sessions.get(name).map(|owned| owned.term)

@@ -279,9 +279,10 @@ impl Engine {
             return self.task_forwarded(net, place, &token, takes.into(), on_pipe, id, ask);
         }
         let streamable = !matches!(ask, Ask::Message { .. });
-        let key = match self.locate(net, &token, streamable) {
+        let key = match self.locate(net, &token, streamable, true) {
             Whereabouts::Here(key) => key,
             Whereabouts::At(to) => return self.give_back(net, to, onward),
+            Whereabouts::Moving => return self.refuse_moving(net, place, onward.id()),
             Whereabouts::Nowhere => return self.refuse_session(net, place, onward.id()),
         };
         // The connection's shard may have heard of the drain later than this one, or not yet.
@@ -321,7 +322,8 @@ impl Engine {
         }
     }
 
-    fn refuse_moving<N: Net>(&mut self, net: &mut N, place: Place, id: Option<&str>) {
+    /// 503: a session that is on its way from one node to another.
+    pub(super) fn refuse_moving<N: Net>(&mut self, net: &mut N, place: Place, id: Option<&str>) {
         net.counters().error(Setback::Moving.reason());
         let retry_after = Some(retry_after(net));
         let mut text = self.take_scratch();

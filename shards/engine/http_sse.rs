@@ -28,6 +28,7 @@ impl Engine {
             return self.refuse(net, place, None, &Refusal::new(406, error));
         }
         let Some((key, token)) = self.open_session(net, to, Channel::Sse(place)) else { return };
+        let token = self.config.keys.seal_session(&token);
         self.waiters.insert(place, Waiter::Sse(key));
         let mut first = Vec::with_capacity(128);
         let endpoint = format!("/messages?sessionId={}", &*token);
@@ -62,12 +63,13 @@ impl Engine {
         let Some(token) = self.open_token(&text) else {
             return self.refuse_session(net, place, None);
         };
-        match self.locate(net, &token, false) {
+        match self.locate(net, &token, false, false) {
             Whereabouts::Here(key) => self.session_posted(net, place, key, body),
             Whereabouts::At(to) => {
                 let onward = Onward::new(place, token, Ask::Message { body });
                 self.forward(net, to, onward, None);
             }
+            Whereabouts::Moving => self.refuse_moving(net, place, None),
             Whereabouts::Nowhere => self.refuse_session(net, place, None),
         }
     }

@@ -23,7 +23,7 @@ impl Engine {
             Letter::News(news) => self.news_letter(net, from, news),
             Letter::Status(status) => self.status_heard(from, status),
             Letter::Order(order) => self.order_heard(from, order),
-            Letter::Session(_) => net.counters().error("letter_unexpected"),
+            Letter::Session(session) => self.session_letter(net, from, session),
         }
     }
 
@@ -40,6 +40,7 @@ impl Engine {
             self.tell_watchers_again(net, node);
             self.relay_again(net, node);
         }
+        self.keeping_link(net, node, event);
     }
 
     /// The cluster has changed.
@@ -54,6 +55,7 @@ impl Engine {
         }
         self.meet_peers();
         self.view_seen();
+        self.keeping_view(net, &before);
     }
 
     /// Nothing that was under way to or from this node will arrive: who waits for it is told, and its own

@@ -15,6 +15,8 @@ mod calls;
 mod drain;
 mod era;
 mod headers;
+mod keep;
+mod keep_random;
 mod listen;
 mod news_afar;
 mod pipes;

@@ -10,6 +10,20 @@ impl World {
         let mut left = Vec::new();
         for (engine, wire) in self.engines.iter().zip(&self.wires) {
             let counters = &wire.counters;
+            if let Some(keeping) = &engine.keeping {
+                for (what, count) in [
+                    ("replicas", keeping.replicas.len()),
+                    ("owned", keeping.owned.len()),
+                    ("copies", keeping.copies.len()),
+                    ("bytes of copies", keeping.copies.bytes()),
+                    ("directory entries", keeping.directory.len()),
+                    ("answers withheld", keeping.withheld.len()),
+                ] {
+                    if count > 0 {
+                        left.push(format!("shard {}: {count} {what}", wire.index));
+                    }
+                }
+            }
             for (what, count) in [
                 ("waiters", engine.waiters.len()),
                 ("aways", engine.aways.len()),
@@ -68,6 +82,15 @@ impl World {
                 };
                 if !lives {
                     object(format!("{place:?} waits for {waiter:?}, which is over"));
+                }
+            }
+            if let Some(keeping) = &engine.keeping {
+                let known =
+                    keeping.owned.values().filter(|key| engine.sessions.get(**key).is_some());
+                if (known.count(), keeping.replicas.len())
+                    != (keeping.owned.len(), keeping.owned.len())
+                {
+                    object("others are told of sessions that are over".to_owned());
                 }
             }
             let counters = &wire.counters;

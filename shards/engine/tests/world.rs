@@ -21,7 +21,7 @@ use super::harbour::{Desk, harbour};
 use super::jobs::Jobs;
 use super::mesh::{Lane, Mesh};
 use super::wire::{Clock, Lanes, PipeEnd, Said, Wire};
-use crate::config::Limits;
+use crate::config::{ClusterLimits, Limits};
 use crate::engine::{Engine, EngineConfig, EngineMail, Seat};
 use crate::io::ConnId;
 use crate::message::Announcement;
@@ -49,6 +49,8 @@ pub struct Setup {
     pub epoch: u32,
     /// Decides the order of mail from different shards, and all randomness.
     pub seed: u64,
+    /// How sessions survive their node.
+    pub cluster: Option<ClusterLimits>,
 }
 
 impl Default for Setup {
@@ -63,6 +65,7 @@ impl Default for Setup {
             desk: Desk::default(),
             epoch: 7,
             seed: 0,
+            cluster: None,
         }
     }
 }
@@ -129,6 +132,7 @@ pub struct World {
     /// Mail is delivered only by [`World::pump`].
     pub slow_mail: bool,
     pub mesh: Rc<RefCell<Mesh>>,
+    cluster: Option<ClusterLimits>,
     builder: Rc<dyn Fn(&Desk) -> Builder>,
     clock: Clock,
     lanes: Rc<RefCell<Lanes>>,
@@ -158,7 +162,7 @@ impl World {
     }
 
     pub fn with(setup: Setup) -> Self {
-        let Setup { nodes, shards, limits, catalog, builder, desk, epoch, seed } = setup;
+        let Setup { nodes, shards, limits, catalog, builder, desk, epoch, seed, cluster } = setup;
         let clock = Arc::new(AtomicU64::new(1));
         let catalog =
             catalog.unwrap_or_else(|| builder(&desk).build().expect("the harbour can be served"));
@@ -174,6 +178,7 @@ impl World {
             jobs,
             slow_mail: false,
             mesh: Rc::new(RefCell::new(Mesh::new(shards))),
+            cluster,
             builder,
             clock,
             lanes: Rc::new(RefCell::new(Lanes::default())),
@@ -208,6 +213,7 @@ impl World {
             keys: Arc::new(Keyring::new(SECRET)),
             epoch,
             lookout: None,
+            cluster: self.cluster.clone(),
         });
         let shards = self.shards;
         let first = node * shards;
