@@ -70,6 +70,8 @@ pub enum TimerKey {
     Session(u32, u32),
     /// What this shard wants to hear of is confirmed with the other nodes.
     Interest,
+    /// What is left to do before this shard leaves.
+    Departure,
     /// Housekeeping.
     Sweep,
 }

@@ -148,11 +148,13 @@ impl Engine {
         id: Option<&str>,
     ) {
         let exchange = onward.place.exchange;
+        let is_get = matches!(onward.ask, Ask::Get { .. });
         if let Err(setback) = self.send_onward(net, to, onward) {
             net.counters().error(setback.reason());
             return self.refuse_retryable(net, exchange, id, &setback.error());
         }
-        self.aways.insert(exchange, Away { at: to, id: id.map(Into::into), shown: Shown::Nothing });
+        let (id, shown) = (id.map(Into::into), Shown::Nothing);
+        self.aways.insert(exchange, Away { at: to, id, shown, is_get });
     }
 
     /// Sends it, or says why not.
@@ -285,7 +287,7 @@ impl Engine {
             Whereabouts::Nowhere => return self.refuse_session(net, place, onward.id()),
         };
         // The connection's shard may have heard of the drain later than this one, or not yet.
-        if self.draining && onward.begins() {
+        if self.is_leaving() && onward.begins() {
             return self.refuse_forwarded(net, place);
         }
         match ask {

@@ -84,7 +84,7 @@ impl Engine {
 
     fn health<N: Net>(&mut self, net: &mut N, to: Exchange) {
         let headers = Headers { content_type: Some(out::JSON), ..Headers::default() };
-        if self.draining {
+        if self.is_leaving() {
             net.respond(to, 503, headers, br#"{"status":"draining"}"#);
         } else {
             net.respond(to, 200, headers, br#"{"status":"ok"}"#);
@@ -141,11 +141,11 @@ impl Engine {
     /// While draining only what is in flight goes on; the client is told when to come back, and where is up
     /// to the load balancer.
     pub(super) fn refuse_while_draining<N: Net>(&mut self, net: &mut N, to: Exchange) -> bool {
-        if self.draining {
+        if self.is_leaving() {
             net.counters().error("refused_draining");
             self.refuse_busy(net, to, DRAINING);
         }
-        self.draining
+        self.is_leaving()
     }
 
     /// The same for an exchange of another shard, whose session is here.

@@ -3,7 +3,6 @@
 use erlmcp_protocol::jsonrpc::{self};
 use erlmcp_protocol::mcp::{self, Key as ParamKey, LogLevel, Method, Params, RpcError, Version};
 use erlmcp_protocol::seal::SessionToken;
-use erlmcp_protocol::sse;
 
 use super::Engine;
 use super::caller::{CallOut, Caller, Takes};
@@ -13,9 +12,6 @@ use super::sessions::{Channel, Full, Session};
 use super::slots::Key;
 use crate::net::{Exchange, Headers, Net, TimerKey};
 use crate::stats::OutcomeKind;
-
-/// What an ended GET stream tells its client about coming back, milliseconds.
-const RETRY_MS: u32 = 1000;
 
 impl Engine {
     pub(super) fn initialize_http<N: Net>(
@@ -208,24 +204,6 @@ impl Engine {
             self.end_session(net, key);
         } else {
             net.timer(due, TimerKey::Session(key.slot, key.generation));
-        }
-    }
-
-    /// The server drains: streams that only wait end now, those of running calls when the calls do.
-    pub(super) fn drain_session<N: Net>(&mut self, net: &mut N, key: Key) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        match session.channel {
-            Channel::Streamable => {
-                let gets = session.streams.as_mut().map(|s| s.take_gets()).unwrap_or_default();
-                let mut last = Vec::new();
-                sse::write_retry(&mut last, RETRY_MS);
-                for place in gets {
-                    self.waiters.remove(&place);
-                    out::end(net, self.me(), place, &last);
-                }
-            }
-            Channel::Sse(_) if session.calls.is_empty() => self.end_session(net, key),
-            Channel::Sse(_) | Channel::Pipe(_) => {}
         }
     }
 

@@ -50,7 +50,7 @@ impl Engine {
         }
         // As on POST /mcp: what lets running calls finish still passes.
         let asks = matches!(jsonrpc::parse(body), Ok(Message::Request { .. } | Message::Batch(_)));
-        if self.draining && asks {
+        if self.is_leaving() && asks {
             self.refuse_while_draining(net, to);
             return;
         }

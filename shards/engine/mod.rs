@@ -11,6 +11,7 @@ mod aways;
 mod batch;
 mod caller;
 mod calls;
+mod departure;
 mod emit;
 mod fanout;
 mod forwards;
@@ -26,6 +27,7 @@ mod methods;
 mod modern;
 mod operator;
 mod out;
+mod pace;
 mod pipes;
 mod relays;
 mod replies;
@@ -196,7 +198,8 @@ pub struct Engine {
     lagging: Vec<Key>,
     /// Reused for every message that is written; grows to the largest and is cut back.
     scratch: Vec<u8>,
-    draining: bool,
+    /// It leaves.
+    departure: Option<Box<departure::Departure>>,
 }
 
 /// A scratch buffer that grew beyond this is given back after use, bytes.
@@ -244,7 +247,7 @@ impl Engine {
             interest_timer: false,
             lagging: Vec::new(),
             scratch: Vec::new(),
-            draining: false,
+            departure: None,
         }
     }
 
@@ -382,28 +385,20 @@ impl Service for Engine {
             TimerKey::Session(slot, generation) => {
                 self.session_timer(net, Key { slot, generation })
             }
+            TimerKey::Departure => self.departure_timer(net),
             TimerKey::Interest => self.interest_timer(net),
             TimerKey::Sweep => self.sweep_lagging(net),
         }
         self.say_wants(net);
     }
 
-    fn handle_drain<N: Net>(&mut self, net: &mut N) {
-        self.draining = true;
-        for key in self.listens.keys() {
-            self.end_listen(net, key);
-        }
-        for key in self.sessions.keys() {
-            self.drain_session(net, key);
-        }
-        for conn in self.pipes.conns() {
-            self.pipe_settle(net, conn);
-        }
+    fn handle_drain<N: Net>(&mut self, net: &mut N, until: Millis) {
+        self.depart(net, until);
         self.say_wants(net);
     }
 
     fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.batches.is_empty()
+        self.calls.is_empty() && self.batches.is_empty() && self.has_departed()
     }
 }
 

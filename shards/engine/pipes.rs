@@ -119,6 +119,11 @@ impl Pipes {
     pub fn listens(&self, conn: ConnId) -> usize {
         self.get(conn).map_or(0, |pipe| pipe.listens.len())
     }
+
+    /// The same, one by one.
+    pub fn listens_of(&self, conn: ConnId) -> Vec<Key> {
+        self.get(conn).map(|pipe| pipe.listens.clone()).unwrap_or_default()
+    }
 }
 
 impl Engine {
@@ -156,7 +161,7 @@ impl Engine {
             PipeRoute::Batch => true,
             _ => false,
         };
-        if self.draining && is_work {
+        if self.is_leaving() && is_work {
             net.counters().error("refused_draining");
             let error = RpcError::new(codes::INTERNAL_ERROR, "The server is draining");
             return self.pipe_error(net, conn, id, &error);
@@ -341,7 +346,7 @@ impl Engine {
             && session.is_none_or(|s| s.calls.is_empty());
         if idle && pipe.eof {
             net.pipe_close(conn, CloseReason::Done);
-        } else if idle && self.draining {
+        } else if idle && self.is_leaving() {
             net.pipe_close(conn, CloseReason::GoingAway);
         }
     }

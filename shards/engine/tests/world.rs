@@ -35,6 +35,9 @@ pub const SECRET: &[u8] = b"sixteen bytes or more of a secret";
 /// The number of every world's first node.
 pub const NODE: u16 = 3;
 
+/// How long a drain may take, milliseconds.
+pub const DRAIN_MS: u64 = 20_000;
+
 /// What a world is made of.
 pub struct Setup {
     pub nodes: u16,
@@ -396,10 +399,19 @@ impl World {
         self.settle();
     }
 
+    /// All nodes drain.
     pub fn drain(&mut self) {
-        for shard in 0..self.engines.len() as u16 {
+        for node in 0..self.nodes.len() as u16 {
+            self.drain_node(node);
+        }
+    }
+
+    /// One node drains.
+    pub fn drain_node(&mut self, node: u16) {
+        let until = self.now() + DRAIN_MS;
+        for shard in node * self.shards..(node + 1) * self.shards {
             let (engine, wire) = self.at(shard);
-            engine.handle_drain(wire);
+            engine.handle_drain(wire, until);
         }
         self.settle();
     }
