@@ -135,6 +135,7 @@ fn start(core: usize) -> Result<Fleet, String> {
         keys: Arc::new(Keyring::new(&secret)),
         epoch: 1,
         lookout: None,
+        cluster: None,
     });
     let fleet = FleetConfig {
         node: 0,

@@ -71,6 +71,7 @@ impl World {
             keys: Arc::new(Keyring::new(&[7; 32])),
             epoch: 1,
             lookout: None,
+            cluster: None,
         };
         let engine = Engine::new(
             Seat { at: erlmcp_cluster::Spot { node: 0, shard: 0 }, shards: 1 },

@@ -97,3 +97,48 @@ impl Default for Limits {
         }
     }
 }
+
+/// When the copies of a session learn of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Within [`LAZY_FLUSH_MS`], many changes at once. What was not said yet dies with the node.
+    Lazy,
+    /// In the same turn; what changes a session is acknowledged to its client when its copies are.
+    Eager,
+}
+
+/// A lazy change waits at most this long until it is said, milliseconds.
+pub const LAZY_FLUSH_MS: u64 = 500;
+
+/// What a shard does for sessions to survive their nodes.
+#[derive(Debug, Clone)]
+pub struct ClusterLimits {
+    /// When copies learn of changes.
+    pub sync: Sync,
+    /// Copies of each session, on as many other nodes.
+    pub replicas: usize,
+    /// Sessions of other nodes this shard keeps copies of.
+    pub copies_max: usize,
+    /// Bytes of all these copies.
+    pub copies_bytes_max: usize,
+    /// Sessions this shard knows to have left the node that made them.
+    pub directory_max: usize,
+    /// Sessions of a lost node this shard takes over in one turn; the rest follows in the next ones.
+    pub adoptions_per_turn: usize,
+    /// Eager: how long an answer waits for the copies to be acknowledged, milliseconds.
+    pub eager_wait_ms: u64,
+}
+
+impl Default for ClusterLimits {
+    fn default() -> Self {
+        Self {
+            sync: Sync::Lazy,
+            replicas: 1,
+            copies_max: 200_000,
+            copies_bytes_max: 1024 * 1024 * 1024,
+            directory_max: 1_000_000,
+            adoptions_per_turn: 256,
+            eager_wait_ms: 1000,
+        }
+    }
+}

@@ -29,6 +29,7 @@ mod operator;
 mod out;
 mod pace;
 mod pipes;
+mod record;
 mod relays;
 mod replies;
 mod rounds;
@@ -57,7 +58,7 @@ pub use out::{Place, ReplyOp};
 use slots::{Key, Slots};
 use streams::ReplayBounds;
 
-use crate::config::Limits;
+use crate::config::{ClusterLimits, Limits};
 use crate::io::{ConnId, Millis};
 use crate::lookout::Lookout;
 use crate::message::Announcement;
@@ -145,6 +146,8 @@ pub struct EngineConfig {
     pub epoch: u32,
     /// Who outside the shards wants to hear of the cluster.
     pub lookout: Option<Arc<dyn Lookout>>,
+    /// How sessions survive their node; `None`: they do not.
+    pub cluster: Option<ClusterLimits>,
 }
 
 /// Which shard an engine is.

@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use erlmcp_cluster::letter::session::{EventRecord, StreamRecord};
+
 use super::out::Place;
 use super::slots::Key;
 use crate::io::Millis;
@@ -48,6 +50,8 @@ pub struct Stream {
     pub call: Option<Key>,
     ring: VecDeque<Event>,
     next_seq: u32,
+    /// Of the last event that was dropped from the ring: who has not seen it has missed something.
+    dropped: u32,
     delivered: u32,
     /// Its client knows an id to come back with.
     is_primed: bool,
@@ -57,8 +61,17 @@ pub struct Stream {
 impl Stream {
     fn new(number: u32, place: Option<Place>, call: Option<Key>) -> Self {
         // Sequence 0 is the priming event's.
-        let (ring, is_primed) = (VecDeque::new(), false);
-        Self { number, place, call, ring, next_seq: 1, delivered: 0, is_primed, finished_at: None }
+        Self {
+            number,
+            place,
+            call,
+            ring: VecDeque::new(),
+            next_seq: 1,
+            dropped: 0,
+            delivered: 0,
+            is_primed: false,
+            finished_at: None,
+        }
     }
 
     /// Whether the last message was pushed.
@@ -238,8 +251,7 @@ impl Streams {
             return Resume::Unknown;
         };
         // A gap between what the client has and what is kept would lose messages silently.
-        let oldest = stream.ring.front().map_or(stream.next_seq, |event| event.seq);
-        if seq >= stream.next_seq || seq + 1 < oldest {
+        if seq >= stream.next_seq || seq < stream.dropped {
             return Resume::Unknown;
         }
         let events: Vec<_> =
@@ -274,6 +286,73 @@ impl Streams {
         places
     }
 
+    /// The number of the last stream that was opened.
+    pub fn last_number(&self) -> u32 {
+        self.last_number
+    }
+
+    /// Bytes that are kept for resumption.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What another node needs to go on with these streams. `awaited`: the raw id of a call that still runs.
+    pub fn records<'b>(
+        &'b self,
+        now: Millis,
+        awaited: impl Fn(Key) -> Option<&'b str>,
+    ) -> Vec<StreamRecord<'b>> {
+        let record = |stream: &'b Stream| StreamRecord {
+            number: stream.number,
+            next_seq: stream.next_seq,
+            delivered: stream.delivered,
+            is_primed: stream.is_primed,
+            awaited: stream.call.and_then(&awaited),
+            finished_ms: stream.finished_at.map(|at| now.saturating_sub(at)),
+            events: stream
+                .ring
+                .iter()
+                .map(|event| EventRecord { seq: event.seq, message: &event.data })
+                .collect(),
+        };
+        self.streams.iter().map(record).collect()
+    }
+
+    /// The streams of a session that comes from another node. `leap`: numbers that its last owner may have given
+    /// out since, and that are not given out again, for streams and for the events of each.
+    pub fn restore(
+        last_number: u32,
+        records: &[StreamRecord<'_>],
+        leap: u32,
+        now: Millis,
+        bounds: &ReplayBounds,
+    ) -> Self {
+        let last_number = last_number.wrapping_add(leap);
+        let mut streams = Self { last_number, ..Self::default() };
+        for record in records.iter().take(REQUEST_STREAMS_MAX + 1) {
+            let first = record.events.first().map_or(record.next_seq, |event| event.seq);
+            let data = |event: &EventRecord<'_>| Event { seq: event.seq, data: event.message.into() };
+            streams.streams.push(Stream {
+                ring: record.events.iter().map(data).collect(),
+                next_seq: record.next_seq.saturating_add(leap),
+                dropped: first.saturating_sub(1),
+                delivered: record.delivered,
+                is_primed: record.is_primed,
+                finished_at: record.finished_ms.map(|ms| now.saturating_sub(ms)),
+                ..Stream::new(record.number, None, None)
+            });
+            streams.bytes += record.events.iter().map(|event| event.message.len()).sum::<usize>();
+            streams.trim(streams.streams.len() - 1, now, bounds);
+        }
+        streams
+    }
+
+    /// Numbers of the streams whose calls have not been answered.
+    pub fn unfinished(&self) -> Vec<u32> {
+        let open = |stream: &&Stream| stream.number != STANDALONE && !stream.is_finished();
+        self.streams.iter().filter(open).map(|stream| stream.number).collect()
+    }
+
     fn trim(&mut self, index: usize, now: Millis, bounds: &ReplayBounds) {
         while self.streams[index].ring.len() > bounds.events_max {
             self.drop_oldest(index);
@@ -295,7 +374,9 @@ impl Streams {
     }
 
     fn drop_oldest(&mut self, index: usize) {
-        if let Some(event) = self.streams[index].ring.pop_front() {
+        let stream = &mut self.streams[index];
+        if let Some(event) = stream.ring.pop_front() {
+            stream.dropped = event.seq;
             self.bytes -= event.data.len();
         }
     }

@@ -52,6 +52,7 @@ impl Stage {
             keys: Arc::new(Keyring::new(&[7; 32])),
             epoch: 1,
             lookout: None,
+            cluster: None,
         };
         let runner = Arc::new(ThreadRunner::new(1).unwrap());
         let fleet = erlmcp_shards::serve::serve(fleet, engine, catalog, runner).unwrap();

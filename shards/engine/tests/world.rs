@@ -212,6 +212,7 @@ impl World {
             keys: Arc::new(Keyring::new(SECRET)),
             epoch,
             lookout: None,
+            cluster: None,
         });
         let shards = self.shards;
         let first = node * shards;

@@ -102,6 +102,7 @@ impl World {
             keys: Arc::new(Keyring::new(b"sixteen bytes or more of a secret")),
             epoch: 9,
             lookout: None,
+            cluster: None,
         });
         let shards = (0..SHARDS).map(|index| {
             let facts = ShardConfig {
