@@ -33,7 +33,7 @@ pub struct Away {
     pub id: Option<Box<str>>,
     /// What its client sees.
     pub shown: Shown,
-    /// It is a GET: its stream only waits.
+    /// It is a standalone GET: its stream only waits.
     pub is_get: bool,
 }
 

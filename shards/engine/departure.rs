@@ -2,7 +2,7 @@
 //! with its own time to come back.
 //!
 //! Invariants: what waits is ended exactly once, by its turn or because the last thing that kept it has ended; a
-//! shard is not idle while anything waits for its turn.
+//! shard is not idle while anything waits for its turn, or a session for its next owner ([`super::handover`]).
 
 use std::collections::VecDeque;
 
@@ -10,6 +10,7 @@ use erlmcp_protocol::sse;
 
 use super::Engine;
 use super::aways::Shown;
+use super::handover::Handovers;
 use super::listens::ListenOut;
 use super::out;
 use super::pace::Pace;
@@ -37,13 +38,14 @@ enum Waiting {
 }
 
 /// A shard that leaves.
-#[derive(Debug)]
 pub struct Departure {
     /// When it will have left, done or not.
-    until: Millis,
+    pub until: Millis,
     /// What ends, in this order. Bounded by what could be opened before.
     waiting: VecDeque<Waiting>,
     pace: Pace,
+    /// The sessions that find another owner.
+    pub handovers: Handovers,
     /// The earliest timer that was asked for and has not fired.
     timer_at: Option<Millis>,
 }
@@ -61,8 +63,10 @@ impl Engine {
             None => {
                 let waiting = self.all_waiting();
                 let pace = Pace::new(now, until, waiting.len());
-                let departure = Departure { until, waiting, pace, timer_at: None };
+                let (handovers, timer_at) = (Handovers::default(), None);
+                let departure = Departure { until, waiting, pace, handovers, timer_at };
                 self.departure = Some(Box::new(departure));
+                self.ready_all();
             }
         }
         self.go_on_leaving(net);
@@ -73,9 +77,11 @@ impl Engine {
         self.departure.is_some()
     }
 
-    /// Whether nothing waits for its turn.
+    /// Whether nothing waits for its turn, and no session for its next owner.
     pub(super) fn has_departed(&self) -> bool {
-        self.departure.as_ref().is_none_or(|departure| departure.waiting.is_empty())
+        self.departure
+            .as_ref()
+            .is_none_or(|departure| departure.waiting.is_empty() && departure.handovers.is_done())
     }
 
     /// The departure's timer.
@@ -88,7 +94,8 @@ impl Engine {
         }
     }
 
-    fn go_on_leaving<N: Net>(&mut self, net: &mut N) {
+    /// Does what can be done now, and asks for the timer that goes on.
+    pub(super) fn go_on_leaving<N: Net>(&mut self, net: &mut N) {
         let now = net.now();
         let Some(departure) = &mut self.departure else { return };
         let count = departure.pace.end(now).min(departure.waiting.len());
@@ -96,15 +103,17 @@ impl Engine {
         for waiting in ending {
             self.end_waiting(net, waiting);
         }
-        let next = self.departure.as_ref().and_then(|departure| departure.pace.next(now));
+        let handed_over = self.hand_over(net);
+        let pace = self.departure.as_ref().and_then(|departure| departure.pace.next(now));
+        let next = [pace, handed_over].into_iter().flatten().min();
         if let Some(at) = next {
-            self.departure_due(net, at);
+            self.go_on_at(net, at);
         }
     }
 
-    /// Asks for the departure's timer, unless an earlier one comes anyway.
-    pub(super) fn departure_due<N: Net>(&mut self, net: &mut N, at: Millis) {
+    fn go_on_at<N: Net>(&mut self, net: &mut N, at: Millis) {
         let Some(departure) = &mut self.departure else { return };
+        // Unless an earlier one comes anyway.
         if departure.timer_at.is_none_or(|earlier| at < earlier) {
             departure.timer_at = Some(at);
             net.timer(at, TimerKey::Departure);
@@ -135,12 +144,7 @@ impl Engine {
                 self.end_listen(net, key, &last);
             }
             Waiting::Session(key) => self.end_waiting_session(net, key),
-            Waiting::Pipe(conn) => {
-                for key in self.pipes.listens_of(conn) {
-                    self.end_listen(net, key, b"");
-                }
-                self.pipe_settle(net, conn);
-            }
+            Waiting::Pipe(conn) => self.leave_pipe(net, conn),
             Waiting::Away(exchange) => {
                 let place = self.here(exchange);
                 let Some(away) = self.aways.remove(&exchange) else { return };
@@ -155,7 +159,16 @@ impl Engine {
         }
     }
 
-    fn end_waiting_session<N: Net>(&mut self, net: &mut N, key: Key) {
+    /// Ends what a pipe listens to, and the pipe if nothing runs on it.
+    pub(super) fn leave_pipe<N: Net>(&mut self, net: &mut N, conn: ConnId) {
+        for key in self.pipes.listens_of(conn) {
+            self.end_listen(net, key, b"");
+        }
+        self.pipe_settle(net, conn);
+    }
+
+    /// Ends what a session waits with.
+    pub(super) fn end_waiting_session<N: Net>(&mut self, net: &mut N, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         match session.channel {
             Channel::Streamable => {
@@ -165,6 +178,7 @@ impl Engine {
                     let last = last_words(net);
                     out::end(net, self.me(), place, &last);
                 }
+                self.ready(key);
             }
             Channel::Sse(place) if session.calls.is_empty() => {
                 if self.waiters.contains_key(&place) {
@@ -179,9 +193,14 @@ impl Engine {
 
     /// A call of this session has ended while we leave.
     pub(super) fn leaving_session_settled<N: Net>(&mut self, net: &mut N, key: Key) {
-        let channel = self.sessions.get(key).map(|session| session.channel);
-        if let Some(Channel::Sse(_)) = channel {
-            self.end_waiting_session(net, key);
+        match self.sessions.get(key).map(|session| session.channel) {
+            Some(Channel::Sse(_)) => self.end_waiting_session(net, key),
+            Some(Channel::Streamable) => {
+                self.ready(key);
+                // Not now: its end may be what ended the call.
+                self.go_on_at(net, net.now());
+            }
+            Some(Channel::Pipe(_)) | None => {}
         }
     }
 }

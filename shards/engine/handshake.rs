@@ -196,9 +196,11 @@ impl Engine {
     pub(super) fn session_timer<N: Net>(&mut self, net: &mut N, key: Key) {
         let now = net.now();
         let idle = self.config.limits.session_idle_ms;
+        let is_held = self.is_leaving() && self.is_offered(key);
         let Some(session) = self.sessions.get(key) else { return };
         // Open streams and running calls are activity (digest b.10).
-        let due = if session.is_busy() { now + idle } else { session.last_active + idle };
+        let due =
+            if session.is_busy() || is_held { now + idle } else { session.last_active + idle };
         if due <= now {
             net.counters().error("session_expired");
             self.end_session(net, key);

@@ -35,6 +35,7 @@ impl Engine {
             self.tell_watchers_again(net, node);
             self.relay_again(net, node);
         }
+        self.leave_otherwise(net, (event == LinkEvent::Lost).then_some(node));
     }
 
     /// The cluster has changed.
@@ -49,6 +50,7 @@ impl Engine {
         }
         self.meet_peers();
         self.view_seen();
+        self.leave_otherwise(net, None);
     }
 
     /// Nothing that was under way to or from this node will arrive: who waits for it is told, and its own

@@ -17,6 +17,7 @@ mod fanout;
 mod forwards;
 mod gate;
 mod gets;
+mod handover;
 mod handshake;
 mod held;
 mod http_sse;
@@ -285,6 +286,7 @@ impl Engine {
                 if let Some(away) = is_mine.then(|| self.aways.remove(&place.exchange)).flatten() {
                     self.tell_gone(net, away.at, place);
                 }
+                self.held_gone(place);
             }
             Some(Waiter::Call(key)) => self.caller_gone(net, key, place),
             Some(Waiter::Listen(key)) => drop(self.listens.remove(key)),

@@ -164,7 +164,9 @@ impl Engine {
         if self.is_leaving() && is_work {
             net.counters().error("refused_draining");
             let error = RpcError::new(codes::INTERNAL_ERROR, "The server is draining");
-            return self.pipe_error(net, conn, id, &error);
+            self.pipe_error(net, conn, id, &error);
+            // It would only be refused more: an idle one need not wait for its turn.
+            return self.leave_pipe(net, conn);
         }
         match route {
             PipeRoute::Modern => self.pipe_modern(net, conn, id, method, &params),

@@ -331,7 +331,8 @@ impl Streams {
         let mut streams = Self { last_number, ..Self::default() };
         for record in records.iter().take(REQUEST_STREAMS_MAX + 1) {
             let first = record.events.first().map_or(record.next_seq, |event| event.seq);
-            let data = |event: &EventRecord<'_>| Event { seq: event.seq, data: event.message.into() };
+            let data =
+                |event: &EventRecord<'_>| Event { seq: event.seq, data: event.message.into() };
             streams.streams.push(Stream {
                 ring: record.events.iter().map(data).collect(),
                 next_seq: record.next_seq.saturating_add(leap),

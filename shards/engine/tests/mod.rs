@@ -14,6 +14,7 @@ mod calls;
 mod drain;
 mod era;
 mod headers;
+mod leave;
 mod listen;
 mod news_afar;
 mod pipes;

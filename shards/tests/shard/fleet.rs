@@ -12,9 +12,9 @@ use erlmcp_protocol::http::Head;
 use erlmcp_shards::config::Limits;
 use erlmcp_shards::engine::EngineMail;
 use erlmcp_shards::fleet::{self, BootError, Fleet, FleetConfig, ShardPlace};
-use erlmcp_shards::io::{ConnId, Millis};
 use erlmcp_shards::io::listen::ListenOptions;
 use erlmcp_shards::io::uring::UringConfig;
+use erlmcp_shards::io::{ConnId, Millis};
 use erlmcp_shards::net::{Exchange, Net, PipeKind, TimerKey};
 use erlmcp_shards::service::Service;
 
