@@ -90,6 +90,16 @@ impl Copy {
         Some(record)
     }
 
+    /// Who owns the session, and in which run of its node.
+    pub fn owner(&self) -> (Spot, u32) {
+        (self.owner, self.epoch)
+    }
+
+    /// Up to which revision it is kept.
+    pub fn rev(&self) -> u32 {
+        self.rev
+    }
+
     /// How often the session has changed its owner.
     pub fn term(&self) -> u32 {
         self.term
@@ -211,14 +221,23 @@ impl Copies {
         }
     }
 
+    /// Somebody owns the session under this (term, owner): a copy for another owner of a lower one is outdated.
+    pub fn superseded(&mut self, name: &SessionName, rank: (u32, u16)) {
+        if self.copies.get(name).is_some_and(|copy| copy.rank() < rank) {
+            self.take(name);
+        }
+    }
+
     /// An owner begins to say everything again.
     pub fn begin(&mut self, owner: Spot, round: u32) {
         self.rounds.insert(owner, round);
     }
 
-    /// It has said everything; returns how many copies it did not name.
-    pub fn end(&mut self, owner: Spot, round: u32) -> usize {
-        let is_stale = |copy: &Copy| copy.owner == owner && copy.round != round;
+    /// It has said everything; returns how many copies it did not name. Those of another run of its node are
+    /// orphans, and none of its business.
+    pub fn end(&mut self, owner: Spot, epoch: u32, round: u32) -> usize {
+        let is_stale =
+            |copy: &Copy| (copy.owner, copy.epoch) == (owner, epoch) && copy.round != round;
         let stale: Vec<SessionName> =
             self.copies.iter().filter(|(_, copy)| is_stale(copy)).map(|(name, _)| *name).collect();
         for name in &stale {
@@ -238,6 +257,14 @@ impl Copies {
     /// The copy of a session.
     pub fn get(&self, name: &SessionName) -> Option<&Copy> {
         self.copies.get(name)
+    }
+
+    /// Puts a copy back that was taken out in vain.
+    pub fn put_back(&mut self, name: SessionName, copy: Copy) {
+        self.bytes += copy.bytes();
+        if let Some(other) = self.copies.insert(name, copy) {
+            self.bytes -= other.bytes();
+        }
     }
 
     /// Takes a copy out.

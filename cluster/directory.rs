@@ -101,9 +101,10 @@ impl Directory {
     }
 
     /// It has said everything; returns how many entries it did not name.
-    pub fn end(&mut self, owner: Spot, round: u32) -> usize {
+    pub fn end(&mut self, owner: Spot, epoch: u32, round: u32) -> usize {
         let before = self.entries.len();
-        self.entries.retain(|_, known| known.owner != owner || known.round == round);
+        let is_its = |known: &Whereabouts| (known.owner, known.epoch) == (owner, epoch);
+        self.entries.retain(|_, known| !is_its(known) || known.round == round);
         before - self.entries.len()
     }
 

@@ -30,6 +30,9 @@ pub struct Replicas {
     /// Whose turn it is to be spoken to.
     next_peer: u16,
     resyncs: u64,
+    /// Of the last time somebody was told everything. Never counted anew: who was out of sight and comes back must
+    /// not take this time for the last.
+    round: u32,
 }
 
 #[derive(Debug)]
@@ -152,6 +155,7 @@ impl Replicas {
             peers: BTreeMap::new(),
             next_peer: 0,
             resyncs: 0,
+            round: 0,
         }
     }
 
@@ -247,6 +251,11 @@ impl Replicas {
     /// The present revision of a session; `None`: nobody must know of it.
     pub fn rev(&self, name: &SessionName) -> Option<u32> {
         self.sessions.get(name).map(|owned| owned.rev)
+    }
+
+    /// What a session's id says.
+    pub fn token(&self, name: &SessionName) -> Option<Token> {
+        self.sessions.get(name).map(|owned| owned.token)
     }
 
     /// How often a session has changed its owner.
@@ -440,7 +449,8 @@ impl Replicas {
         let shards = self.view.member(node).map_or(0, |member| member.shards());
         self.resyncs += 1;
         peer.is_short = false;
-        peer.round = peer.round.wrapping_add(1);
+        self.round = self.round.wrapping_add(1);
+        peer.round = self.round;
         peer.queue.clear();
         peer.ends = 0;
         peer.queue.extend((0..shards).map(Item::Begin));

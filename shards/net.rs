@@ -68,6 +68,16 @@ pub enum TimerKey {
     Task(u32, u32),
     /// A session (slot, generation).
     Session(u32, u32),
+    /// Changes of sessions are said to those who keep their copies.
+    Replicas,
+    /// Copies are acknowledged to the owners of their sessions.
+    Kept,
+    /// Answers that have waited long enough for copies leave.
+    Withheld,
+    /// Sessions whose owners are gone are taken over, or handed to who takes them.
+    Orphans,
+    /// What owners that are long gone owned is forgotten.
+    Directory,
     /// What this shard wants to hear of is confirmed with the other nodes.
     Interest,
     /// What is left to do before this shard leaves.

@@ -101,6 +101,22 @@ pub struct Counters {
     pub sessions_active: u64,
     /// Legacy sessions ever opened.
     pub sessions_total: u64,
+    /// Sessions taken over from other nodes.
+    pub sessions_adopted: u64,
+    /// Sessions given up because another node owns them.
+    pub sessions_yielded: u64,
+    /// Copies kept of sessions of other nodes.
+    pub copies_active: u64,
+    /// Bytes of these.
+    pub copies_bytes: u64,
+    /// Sessions known to have left the node that made them.
+    pub directory_entries: u64,
+    /// Letters about own sessions that wait to be said.
+    pub sync_waiting: u64,
+    /// How often another node was told everything about own sessions.
+    pub sync_resyncs: u64,
+    /// Answers that wait for copies to be acknowledged.
+    pub answers_withheld: u64,
     /// Open SSE streams (listen, GET, /sse, streaming answers).
     pub streams_active: u64,
     /// Calls in flight that were not answered inline.

@@ -103,7 +103,7 @@ impl Engine {
         for waiting in ending {
             self.end_waiting(net, waiting);
         }
-        let handed_over = self.hand_over(net);
+        let handed_over = self.offer_sessions(net);
         let pace = self.departure.as_ref().and_then(|departure| departure.pace.next(now));
         let next = [pace, handed_over].into_iter().flatten().min();
         if let Some(at) = next {

@@ -3,6 +3,7 @@
 //! A POST is answered with plain JSON unless something is said first, or silence grows longer than a proxy
 //! bears; then its response becomes a stream (digest b.15).
 
+use erlmcp_cluster::letter::session::EventRecord;
 use erlmcp_protocol::jsonrpc;
 use erlmcp_protocol::mcp::{self, Version};
 use erlmcp_protocol::sse;
@@ -42,6 +43,9 @@ impl Engine {
                 };
                 *stream = Some(number);
                 out::open(net, me, *place, b"");
+                if let Some(session) = record.session {
+                    self.session_changed(net, session);
+                }
                 true
             }
             CallOut::Request { place: None, .. } => false,
@@ -84,19 +88,24 @@ impl Engine {
         message: &[u8],
     ) {
         let now = net.now();
-        let Some(session) = session.and_then(|s| self.sessions.get_mut(s)) else { return };
+        let Some(key) = session else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
         let data = std::rc::Rc::from(message);
         let pushed = session.streams().push(number, &data, now, &self.bounds);
-        if let Some((seq, Some(place))) = pushed {
+        let Some((seq, place)) = pushed else { return };
+        if let Some(place) = place {
             let event = out::event(message, Some(&event_id(number, seq)));
             out::write(net, self.me(), place, &event);
         }
+        self.session_pushed(net, key, number, place.is_some(), EventRecord { seq, message });
     }
 
     pub(super) fn finish_stream<N: Net>(&mut self, net: &mut N, session: Option<Key>, number: u32) {
         let now = net.now();
-        if let Some(session) = session.and_then(|s| self.sessions.get_mut(s)) {
+        let Some(key) = session else { return };
+        if let Some(session) = self.sessions.get_mut(key) {
             session.streams().finish(number, now);
+            self.session_changed(net, key);
         }
     }
 
@@ -171,6 +180,9 @@ impl Engine {
         let mut first = Vec::with_capacity(32);
         sse::write_priming(&mut first, &event_id(number, 0));
         out::write(net, self.me(), place, &first);
+        if let Some(session) = record.session {
+            self.session_changed(net, session);
+        }
     }
 
     /// 2025-11-25 polling (digest b.10): prime the client, say when to come back, end the stream.

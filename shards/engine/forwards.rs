@@ -283,9 +283,10 @@ impl Engine {
             return self.task_forwarded(net, place, &token, takes.into(), on_pipe, id, ask);
         }
         let streamable = !matches!(ask, Ask::Message { .. });
-        let key = match self.locate(net, &token, streamable) {
+        let key = match self.locate(net, &token, streamable, true) {
             Whereabouts::Here(key) => key,
             Whereabouts::At(to) => return self.give_back(net, to, onward),
+            Whereabouts::Moving => return self.refuse_moving(net, place, onward.id()),
             Whereabouts::Nowhere => return self.refuse_session(net, place, onward.id()),
         };
         // The connection's shard may have heard of the drain later than this one, or not yet.
@@ -320,7 +321,7 @@ impl Engine {
     pub(super) fn give_back<N: Net>(&mut self, net: &mut N, to: Spot, onward: Onward<'_>) {
         let place = onward.place;
         if onward.hops >= HOPS_MAX {
-            return self.refuse_setback(net, place, onward.id(), Setback::Moving);
+            return self.refuse_moving(net, place, onward.id());
         }
         let me = self.me();
         if place.at == me {
@@ -335,18 +336,12 @@ impl Engine {
         }
     }
 
-    /// Tells whoever waits, wherever, that it may ask again.
-    pub(super) fn refuse_setback<N: Net>(
-        &mut self,
-        net: &mut N,
-        place: Place,
-        id: Option<&str>,
-        setback: Setback,
-    ) {
-        net.counters().error(setback.reason());
+    /// 503: a session that is on its way from one node to another.
+    pub(super) fn refuse_moving<N: Net>(&mut self, net: &mut N, place: Place, id: Option<&str>) {
+        net.counters().error(Setback::Moving.reason());
         let retry_after = Some(retry_after(net));
         let mut text = self.take_scratch();
-        jsonrpc::write_error(&mut text, id, &setback.error());
+        jsonrpc::write_error(&mut text, id, &Setback::Moving.error());
         let answer = Answer { status: 503, body: &text, retry_after, ..Answer::default() };
         out::respond(net, self.me(), place, answer);
         self.put_scratch(text);

@@ -30,6 +30,9 @@ impl Engine {
                         self.waiters.remove(&old);
                         out::end(net, self.me(), old, b"");
                     }
+                    if !events.is_empty() {
+                        self.session_changed(net, key);
+                    }
                     return self.replay(net, key, place, number, &events, finished);
                 }
                 // What was missed on the standalone stream is gone; what comes is still worth having.
@@ -49,6 +52,9 @@ impl Engine {
             return self.refuse(net, place, None, &Refusal::new(409, error));
         }
         let missed = session.streams().take_undelivered();
+        if !missed.is_empty() {
+            self.session_changed(net, key);
+        }
         self.waiters.insert(place, Waiter::Stream(key));
         let mut first = b": open\n\n".to_vec();
         write_events(&mut first, STANDALONE, &missed);

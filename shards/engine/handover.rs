@@ -9,12 +9,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use erlmcp_cluster::letter::Letter;
-use erlmcp_cluster::letter::route::Token;
 use erlmcp_cluster::letter::session::{Record, SessionLetter};
 use erlmcp_cluster::{SessionName, Spot};
 
 use super::Engine;
-use super::aways::Setback;
 use super::forwards::{Forward, Onward};
 use super::out::Place;
 use super::sessions::Channel;
@@ -43,6 +41,8 @@ pub struct Handovers {
     /// Those that may be offered now. Some are in here twice, or have ended.
     ready: VecDeque<Key>,
     under_way: HashMap<SessionName, UnderWay>,
+    /// Where those went that were taken. Bounded by the sessions there were.
+    gone: HashMap<SessionName, Spot>,
     /// Requests that wait, in all.
     held: usize,
     /// There was nobody to take what was ready.
@@ -123,11 +123,11 @@ impl Engine {
     }
 
     /// Offers what can be offered, and again what was not taken. Returns when to look again.
-    pub(super) fn hand_over<N: Net>(&mut self, net: &mut N) -> Option<Millis> {
+    pub(super) fn offer_sessions<N: Net>(&mut self, net: &mut N) -> Option<Millis> {
         let now = net.now();
         let last_at = self.departure.as_ref()?.until.saturating_sub(LAST_MS);
         if last_at <= now {
-            self.give_up(net);
+            self.stop_offering(net);
             return None;
         }
         let mut short = HashSet::new();
@@ -176,6 +176,10 @@ impl Engine {
             if self.under_way(&name).is_some() {
                 continue;
             }
+            if self.keeping.as_ref().is_some_and(|keeping| keeping.withheld.waits(&name)) {
+                aside.push_back(key);
+                continue;
+            }
             let Some(to) = self.taker(&name, 0) else {
                 self.handovers().into_iter().for_each(|handovers| handovers.was_alone = true);
                 continue;
@@ -218,9 +222,9 @@ impl Engine {
     /// A session of this shard as its next owner needs it.
     fn own_record(&self, key: Key, now: Millis) -> Option<Record<'_>> {
         let name = self.sessions.get(key)?.random;
-        let (slot, generation, epoch) = (key.slot, key.generation, self.config.epoch);
-        let token = Token { at: self.me(), epoch, slot, generation, name };
-        self.record(key, token, 0, 1, now)
+        let replicas = &self.keeping.as_ref()?.replicas;
+        let (token, term) = (replicas.token(&name)?, replicas.term(&name)?);
+        self.record(key, token, term, replicas.rev(&name)?, now)
     }
 
     /// Another shard has taken a session, and the directory knows: what waited for it follows.
@@ -228,10 +232,32 @@ impl Engine {
         let Some(handovers) = self.handovers() else { return };
         let Some(under_way) = handovers.under_way.remove(name) else { return };
         handovers.held -= under_way.held.len();
+        handovers.gone.insert(*name, to);
         for forward in under_way.held {
             self.give_back(net, to, forward.onward());
         }
         self.go_on_leaving(net);
+    }
+
+    /// Whoever was offered a session has no room for it: the next one is asked, and after the last one the first
+    /// again, a little later.
+    pub(super) fn offer_refused<N: Net>(&mut self, net: &mut N, from: Spot, name: &SessionName) {
+        let now = net.now();
+        let takers = self.view.successors(name, self.me().node).len() as u32;
+        let Some(under_way) = self.under_way(name).filter(|under_way| under_way.to == from) else {
+            return;
+        };
+        let passed = under_way.offers.div_ceil(OFFERS_EACH);
+        under_way.offers = passed * OFFERS_EACH;
+        let was_last = passed % takers.max(1) == 0;
+        under_way.again_at = now + if was_last { ANSWER_MS } else { 0 };
+        self.go_on_leaving(net);
+    }
+
+    /// Where a session of this shard went.
+    pub(super) fn gone_to(&self, name: &SessionName) -> Option<Spot> {
+        let to = self.departure.as_ref()?.handovers.gone.get(name).copied()?;
+        self.view.member(to.node).filter(|member| member.owns()).map(|_| to)
     }
 
     /// A session under way has ended here after all, or nobody is left to take it.
@@ -246,7 +272,7 @@ impl Engine {
     }
 
     /// The deadline is near.
-    fn give_up<N: Net>(&mut self, net: &mut N) {
+    fn stop_offering<N: Net>(&mut self, net: &mut N) {
         let had_takers = self.has_successors();
         let Some(handovers) = self.handovers() else { return };
         if std::mem::replace(&mut handovers.is_over, true) {
@@ -265,7 +291,7 @@ impl Engine {
         for (_, under_way) in std::mem::take(&mut handovers.under_way) {
             for forward in under_way.held {
                 let onward = forward.onward();
-                self.refuse_setback(net, onward.place, onward.id(), Setback::Moving);
+                self.refuse_moving(net, onward.place, onward.id());
             }
         }
     }
@@ -314,7 +340,7 @@ impl Engine {
             handovers.held += 1;
             return;
         }
-        self.refuse_setback(net, onward.place, onward.id(), Setback::Moving);
+        self.refuse_moving(net, onward.place, onward.id());
     }
 
     /// The client of a request that waits has gone.

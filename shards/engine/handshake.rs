@@ -6,11 +6,13 @@ use erlmcp_protocol::seal::SessionToken;
 
 use super::Engine;
 use super::caller::{CallOut, Caller, Takes};
+use super::forwards::to_letter;
 use super::listens::Subscriber;
-use super::out::{self, Answer, JSON, Place};
+use super::out::{self, Answer, Place};
 use super::sessions::{Channel, Full, Session};
 use super::slots::Key;
-use crate::net::{Exchange, Headers, Net, TimerKey};
+use super::withheld::Promise;
+use crate::net::{Exchange, Net, TimerKey};
 use crate::stats::OutcomeKind;
 
 impl Engine {
@@ -32,17 +34,12 @@ impl Engine {
             return self.end_session(net, key);
         }
         self.count_request(net, &caller, OutcomeKind::Ok);
-        net.counters().messages_out += 1;
+        self.session_made(net, key, to_letter(&token), 0);
         let mut text = self.take_scratch();
         self.write_initialized(&mut text, key, id);
-        let headers = Headers { session_id: Some(&token), ..Headers::default() };
-        if takes.json {
-            let headers = Headers { content_type: Some(JSON), ..headers };
-            net.respond(place.exchange, 200, headers, &text);
-        } else {
-            net.stream_open(place.exchange, headers, b"");
-            out::end(net, self.me(), place, &out::event(&text, None));
-        }
+        let token = self.config.keys.seal_session(&token);
+        let promise = Promise::Opened { place, json: takes.json, token };
+        self.promise(net, key, id, promise, &text);
         self.put_scratch(text);
     }
 
@@ -122,7 +119,7 @@ impl Engine {
         net: &mut N,
         to: Exchange,
         channel: Channel,
-    ) -> Option<(Key, erlmcp_protocol::seal::TokenText)> {
+    ) -> Option<(Key, SessionToken)> {
         let Ok(key) = self.make_session(net, channel) else {
             self.refuse_busy(net, to, "Too many sessions; retry later");
             return None;
@@ -136,7 +133,7 @@ impl Engine {
             epoch: self.config.epoch,
             random,
         };
-        Some((key, self.config.keys.seal_session(&token)))
+        Some((key, token))
     }
 
     pub(super) fn make_session<N: Net>(
@@ -144,8 +141,18 @@ impl Engine {
         net: &mut N,
         channel: Channel,
     ) -> Result<Key, Full> {
+        self.make_room(net)?;
+        let mut random = [0; 16];
+        net.random(&mut random);
+        net.counters().sessions_total += 1;
+        let session = Session::new(channel, random, net.now());
+        Ok(self.store_session(net, session))
+    }
+
+    /// Room for one more session.
+    pub(super) fn make_room<N: Net>(&mut self, net: &mut N) -> Result<(), Full> {
         let limits = &self.config.limits;
-        let (now, idle) = (net.now(), limits.session_idle_ms);
+        let now = net.now();
         match self.sessions.room(limits.sessions_max, now, limits.session_evict_after_ms) {
             Ok(None) => {}
             Ok(Some(victim)) => {
@@ -157,19 +164,29 @@ impl Engine {
                 return Err(full);
             }
         }
-        let mut random = [0; 16];
-        net.random(&mut random);
-        let key = self.sessions.insert(Session::new(channel, random, now));
-        net.counters().sessions_total += 1;
+        Ok(())
+    }
+
+    /// Stores a session for which there is room.
+    pub(super) fn store_session<N: Net>(&mut self, net: &mut N, session: Session) -> Key {
+        let due = net.now() + self.config.limits.session_idle_ms;
+        let channel = session.channel;
+        let key = self.sessions.insert(session);
         net.counters().sessions_active += 1;
         if matches!(channel, Channel::Streamable) {
-            net.timer(now + idle, TimerKey::Session(key.slot, key.generation));
+            net.timer(due, TimerKey::Session(key.slot, key.generation));
         }
-        Ok(key)
+        key
     }
 
     /// Ends a session: its calls are cancelled, its streams closed, its subscriptions forgotten.
     pub(super) fn end_session<N: Net>(&mut self, net: &mut N, key: Key) {
+        self.session_over(net, key);
+        self.close_session(net, key, b"");
+    }
+
+    /// The same on this shard only. `last`: what its streams end with.
+    pub(super) fn close_session<N: Net>(&mut self, net: &mut N, key: Key, last: &[u8]) {
         let calls = match self.sessions.get_mut(key) {
             Some(session) => std::mem::take(&mut session.calls),
             None => return,
@@ -188,7 +205,7 @@ impl Engine {
         }
         for place in places {
             self.waiters.remove(&place);
-            out::end(net, self.me(), place, b"");
+            out::end(net, self.me(), place, last);
         }
     }
 

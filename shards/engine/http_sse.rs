@@ -29,6 +29,7 @@ impl Engine {
             return self.refuse(net, place, None, &Refusal::new(406, error));
         }
         let Some((key, token)) = self.open_session(net, to, Channel::Sse(place)) else { return };
+        let token = self.config.keys.seal_session(&token);
         self.waiters.insert(place, Waiter::Sse(key));
         let mut first = Vec::with_capacity(128);
         let endpoint = format!("/messages?sessionId={}", &*token);
@@ -60,7 +61,7 @@ impl Engine {
         let Some(token) = self.open_token(&text) else {
             return self.refuse_session(net, place, None);
         };
-        match self.locate(net, &token, false) {
+        match self.locate(net, &token, false, false) {
             Whereabouts::At(Spot { node, .. }) if is_refused && node == self.me().node => {
                 self.refuse_leaving(net, place);
             }
@@ -70,6 +71,7 @@ impl Engine {
                 let onward = Onward::new(place, token, Ask::Message { body });
                 self.forward(net, to, onward, None);
             }
+            Whereabouts::Moving => self.refuse_moving(net, place, None),
             Whereabouts::Nowhere => self.refuse_session(net, place, None),
         }
     }

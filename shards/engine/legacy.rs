@@ -24,6 +24,7 @@ use super::methods::Failure;
 use super::out::{self, Answer, Place};
 use super::slots::Key;
 use super::whereabouts::Whereabouts;
+use super::withheld::Promise;
 use crate::net::{Exchange, Net};
 use crate::stats::OutcomeKind;
 
@@ -56,7 +57,7 @@ impl Engine {
             _ => None,
         };
         let Some(token) = self.session_token(net, place, head, id) else { return };
-        match self.locate(net, &token, true) {
+        match self.locate(net, &token, true, false) {
             Whereabouts::Here(key) => {
                 let onward = Onward::new(place, token, Ask::Post { takes: takes.into(), body });
                 if !self.is_leaving() || !self.leaves_with(net, key, onward) {
@@ -67,6 +68,7 @@ impl Engine {
                 let onward = Onward::new(place, token, Ask::Post { takes: takes.into(), body });
                 self.forward(net, to, onward, id);
             }
+            Whereabouts::Moving => self.refuse_moving(net, place, id),
             Whereabouts::Nowhere => self.refuse_session(net, place, id),
         }
     }
@@ -88,13 +90,14 @@ impl Engine {
         }
         let Some(token) = self.session_token(net, place, head, None) else { return };
         let onward = Onward::new(place, token, Ask::Get { last_event_id });
-        match self.locate(net, &token, true) {
+        match self.locate(net, &token, true, false) {
             Whereabouts::Here(key) => {
                 if !self.is_leaving() || !self.leaves_with(net, key, onward) {
                     self.session_get(net, place, key, last_event_id);
                 }
             }
             Whereabouts::At(to) => self.forward(net, to, onward, None),
+            Whereabouts::Moving => self.refuse_moving(net, place, None),
             Whereabouts::Nowhere => self.refuse_session(net, place, None),
         }
     }
@@ -106,13 +109,14 @@ impl Engine {
         let place = self.here(to);
         let Some(token) = self.session_token(net, place, head, None) else { return };
         let onward = Onward::new(place, token, Ask::Delete);
-        match self.locate(net, &token, true) {
+        match self.locate(net, &token, true, false) {
             Whereabouts::Here(key) => {
                 if !self.is_leaving() || !self.leaves_with(net, key, onward) {
                     self.session_delete(net, place, key);
                 }
             }
             Whereabouts::At(to) => self.forward(net, to, onward, None),
+            Whereabouts::Moving => self.refuse_moving(net, place, None),
             Whereabouts::Nowhere => self.refuse_session(net, place, None),
         }
     }
@@ -245,15 +249,20 @@ impl Engine {
             Method::SetLevel => {
                 let name = params.require(ParamKey::Level, &params.level)?;
                 let level = LogLevel::parse(name).ok_or_else(|| errors::invalid_level(name))?;
-                if let Some(session) = self.sessions.get_mut(key) {
-                    session.log_level = level;
+                let session = self.sessions.get_mut(key);
+                if session.is_some_and(|s| std::mem::replace(&mut s.log_level, level) != level) {
+                    self.session_changed(net, key);
                 }
             }
             Method::ResourcesSubscribe => self.subscribe(net, key, caller, params)?,
             Method::ResourcesUnsubscribe => {
                 let uri = params.require(ParamKey::Uri, &params.uri)?;
                 if let Some(session) = self.sessions.get_mut(key) {
+                    let before = session.subscriptions.len();
                     session.subscriptions.retain(|subscribed| **subscribed != **uri);
+                    if session.subscriptions.len() != before {
+                        self.session_changed(net, key);
+                    }
                 }
                 self.listens.unsubscribe(uri, Subscriber::Session(key));
             }
@@ -262,9 +271,20 @@ impl Engine {
                 return Ok(());
             }
         }
-        self.answer(net, caller, OutcomeKind::Ok, |out| {
-            mcp::write_empty_result(out, caller.version, None);
-        });
+        let write = |out: &mut Vec<u8>| mcp::write_empty_result(out, caller.version, None);
+        if caller.method == Method::Ping {
+            self.answer(net, caller, OutcomeKind::Ok, write);
+            return Ok(());
+        }
+        // What has changed the session is acknowledged when it is as safe as it is to be.
+        self.count_request(net, caller, OutcomeKind::Ok);
+        let mut text = self.take_scratch();
+        jsonrpc::begin_result(&mut text, caller.id);
+        write(&mut text);
+        jsonrpc::end_result(&mut text);
+        let promise = Promise::Answer { out: caller.out, takes: caller.takes };
+        self.promise(net, key, caller.id, promise, &text);
+        self.put_scratch(text);
         Ok(())
     }
 
@@ -295,6 +315,7 @@ impl Engine {
         }
         session.subscriptions.push(uri.as_ref().into());
         self.listens.subscribe(uri, Subscriber::Session(key));
+        self.session_changed(net, key);
         Ok(())
     }
 

@@ -18,7 +18,7 @@ impl Engine {
             Letter::News(news) => self.news_letter(net, from, news),
             Letter::Status(status) => self.status_heard(from, status),
             Letter::Order(order) => self.order_heard(from, order),
-            Letter::Session(_) => net.counters().error("letter_unexpected"),
+            Letter::Session(session) => self.session_letter(net, from, session),
         }
     }
 
@@ -35,6 +35,7 @@ impl Engine {
             self.tell_watchers_again(net, node);
             self.relay_again(net, node);
         }
+        self.keeping_link(net, node, event);
         self.leave_otherwise(net, (event == LinkEvent::Lost).then_some(node));
     }
 
@@ -50,6 +51,7 @@ impl Engine {
         }
         self.meet_peers();
         self.view_seen();
+        self.keeping_view(net, &before);
         self.leave_otherwise(net, None);
     }
 

@@ -6,6 +6,7 @@
 //! → `replies` (one message) → `out` (bytes to where the caller waits). A call
 //! that becomes a task is answered at once, and lives on in `tasks`.
 
+mod adopt;
 mod answers;
 mod aways;
 mod batch;
@@ -32,6 +33,7 @@ mod pace;
 mod pipes;
 mod record;
 mod relays;
+mod replicate;
 mod replies;
 mod rounds;
 mod sessions;
@@ -41,15 +43,17 @@ mod task_calls;
 mod task_methods;
 mod tasks;
 mod whereabouts;
+mod withheld;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use erlmcp_catalog::{Change, Context, Handle, Runner, Snapshot};
-use erlmcp_cluster::Spot;
 use erlmcp_cluster::interest::Relay;
+use erlmcp_cluster::letter::route::Token;
 use erlmcp_cluster::letter::{Letter, Order};
 use erlmcp_cluster::view::View;
+use erlmcp_cluster::{SessionName, Spot};
 use erlmcp_protocol::http::{Access, Head};
 use erlmcp_protocol::seal::{Keyring, SessionToken};
 
@@ -112,6 +116,26 @@ pub enum EngineMail {
         id: Box<str>,
         /// The members of the DetailedTask, without braces.
         members: Arc<[u8]>,
+    },
+    /// Another node owns a session that the receiver made.
+    Claim {
+        /// Which.
+        name: SessionName,
+        /// How often it has changed its owner.
+        term: u32,
+        /// Who says so.
+        by: Spot,
+    },
+    /// A session of the sender is another node's now: the receiver is the one that is asked for it.
+    Moved {
+        /// What its id says.
+        token: Token,
+        /// How often it has changed its owner.
+        term: u32,
+        /// Who owns it.
+        owner: Spot,
+        /// Which run of the owner's node.
+        epoch: u32,
     },
     /// Something changed on this node: tell our subscribers, and who cares elsewhere.
     Announce(Announcement),
@@ -179,6 +203,8 @@ pub struct Engine {
     bounds: ReplayBounds,
     /// Who is in the cluster.
     view: Arc<View>,
+    /// What is known of sessions beyond those served here; `None` without a cluster.
+    keeping: Option<Box<replicate::Keeping>>,
     /// What is served, as this shard's own copy.
     snapshot: Arc<Snapshot>,
     /// Whose copy it is.
@@ -225,6 +251,10 @@ impl Engine {
             ttl_ms: limits.replay_ttl_ms,
         };
         let view = Arc::new(View::alone(seat.at.node, config.epoch, seat.shards));
+        let keeping = config.cluster.as_ref().map(|cluster| {
+            let session_bytes_max = limits.replay_bytes_max;
+            Box::new(replicate::Keeping::new(cluster, view.clone(), session_bytes_max))
+        });
         let answers = Arc::new(Answers::new(wake));
         let source = catalog.snapshot();
         let snapshot = source.for_shard();
@@ -234,6 +264,7 @@ impl Engine {
             config,
             bounds,
             view,
+            keeping,
             snapshot,
             source,
             context,
@@ -279,6 +310,12 @@ impl Engine {
         }
     }
 
+    /// After whatever happened: others hear of what has changed.
+    fn tell_others<N: Net>(&mut self, net: &mut N) {
+        self.say_wants(net);
+        self.say_sessions(net);
+    }
+
     fn handle_gone_place<N: Net>(&mut self, net: &mut N, place: Place) {
         match self.waiters.remove(&place) {
             None => {
@@ -302,13 +339,13 @@ impl Engine {
 impl Service for Engine {
     fn handle_request<N: Net>(&mut self, net: &mut N, to: Exchange, head: &Head<'_>, body: &[u8]) {
         self.http_request(net, to, head, body);
-        self.say_wants(net);
+        self.tell_others(net);
     }
 
     fn handle_gone<N: Net>(&mut self, net: &mut N, to: Exchange) {
         let place = self.here(to);
         self.handle_gone_place(net, place);
-        self.say_wants(net);
+        self.tell_others(net);
     }
 
     fn handle_pipe_open<N: Net>(&mut self, _net: &mut N, conn: ConnId, kind: PipeKind) {
@@ -317,7 +354,7 @@ impl Service for Engine {
 
     fn handle_pipe_message<N: Net>(&mut self, net: &mut N, conn: ConnId, message: &[u8]) {
         self.pipe_message(net, conn, message);
-        self.say_wants(net);
+        self.tell_others(net);
     }
 
     fn handle_pipe_oversize<N: Net>(&mut self, net: &mut N, conn: ConnId) {
@@ -330,7 +367,7 @@ impl Service for Engine {
 
     fn handle_pipe_closed<N: Net>(&mut self, net: &mut N, conn: ConnId) {
         self.pipe_closed(net, conn);
-        self.say_wants(net);
+        self.tell_others(net);
     }
 
     fn handle_mail<N: Net>(&mut self, net: &mut N, mail: EngineMail) {
@@ -352,6 +389,10 @@ impl Service for Engine {
                 let watcher = Spot { shard: watcher, ..self.me() };
                 self.watched(net, watcher, &tasks, false);
             }
+            EngineMail::Claim { name, term, by } => self.claimed(net, &name, term, by),
+            EngineMail::Moved { token, term, owner, epoch } => {
+                self.note_moved(net, owner, epoch, token, term);
+            }
             EngineMail::TaskNews { id, members } => self.fan_out_task(net, id, members),
             EngineMail::Announce(announcement) => self.announced(net, &announcement),
             EngineMail::Relayed(change) => self.fan_out(net, &change),
@@ -364,23 +405,23 @@ impl Service for Engine {
             EngineMail::Keys(keys) => self.keys_changed(keys),
         }
         self.drain_answers(net);
-        self.say_wants(net);
+        self.tell_others(net);
     }
 
     fn handle_letter<N: Net>(&mut self, net: &mut N, from: Spot, letter: Letter<'_>) {
         self.letter(net, from, letter);
         self.drain_answers(net);
-        self.say_wants(net);
+        self.tell_others(net);
     }
 
     fn handle_link<N: Net>(&mut self, net: &mut N, node: u16, event: LinkEvent) {
         self.link(net, node, event);
-        self.say_wants(net);
+        self.tell_others(net);
     }
 
     fn handle_view<N: Net>(&mut self, net: &mut N, view: &Arc<View>) {
         self.see(net, view);
-        self.say_wants(net);
+        self.tell_others(net);
     }
 
     fn handle_timer<N: Net>(&mut self, net: &mut N, key: TimerKey) {
@@ -391,19 +432,26 @@ impl Service for Engine {
                 self.session_timer(net, Key { slot, generation })
             }
             TimerKey::Departure => self.departure_timer(net),
+            TimerKey::Replicas => self.replicas_timer(),
+            TimerKey::Kept => self.kept_timer(net),
+            TimerKey::Withheld => self.withheld_timer(net),
+            TimerKey::Orphans => self.orphan_timer(net),
+            TimerKey::Directory => self.directory_timer(net),
             TimerKey::Interest => self.interest_timer(net),
             TimerKey::Sweep => self.sweep_lagging(net),
         }
-        self.say_wants(net);
+        self.tell_others(net);
     }
 
     fn handle_drain<N: Net>(&mut self, net: &mut N, until: Millis) {
         self.depart(net, until);
-        self.say_wants(net);
+        self.tell_others(net);
     }
 
     fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.batches.is_empty() && self.has_departed()
+        let withheld = self.keeping.as_ref().map_or(0, |keeping| keeping.withheld.len());
+        let is_quiet = self.calls.is_empty() && self.batches.is_empty() && withheld == 0;
+        is_quiet && self.has_departed()
     }
 }
 

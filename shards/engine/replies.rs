@@ -178,7 +178,8 @@ impl Engine {
     ) {
         let now = net.now();
         let me = self.me();
-        let Some(session) = session.and_then(|s| self.sessions.get_mut(s)) else { return };
+        let Some(key) = session else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
         let data = std::rc::Rc::from(message);
         let pushed = session.streams().push(number, &data, now, &self.bounds);
         session.streams().finish(number, now);
@@ -186,6 +187,7 @@ impl Engine {
             self.waiters.remove(&place);
             out::end(net, me, place, &out::event(message, Some(&event_id(number, seq))));
         }
+        self.session_changed(net, key);
     }
 
     /// Counts a request as ended; returns how long it took, microseconds.

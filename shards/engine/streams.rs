@@ -291,11 +291,6 @@ impl Streams {
         self.last_number
     }
 
-    /// Bytes that are kept for resumption.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// What another node needs to go on with these streams. `awaited`: the raw id of a call that still runs.
     pub fn records<'b>(
         &'b self,

@@ -16,6 +16,8 @@ pub enum Whereabouts {
     Here(Key),
     /// That shard has it, or knows better than this one. Never this shard.
     At(Spot),
+    /// Nobody has it now, but somebody may in a moment.
+    Moving,
     /// Nobody has it.
     Nowhere,
 }
@@ -35,30 +37,60 @@ pub enum TaskWhereabouts {
 
 impl Engine {
     /// Where the session of a token is, as far as this shard knows. `streamable`: how it is reached; a session
-    /// that is reached the other way is none. What is not here and not known to be elsewhere is nowhere.
+    /// that is reached the other way is none, and stays with its connection. `forwarded`: somebody has sent the
+    /// request here. What is not here and not known to be elsewhere is nowhere.
+    ///
+    /// The shard that made it is asked first; who it does not have is asked for at the directory shard of that
+    /// node, and if the node is gone, at that of this one.
     pub(super) fn locate<N: Net>(
         &mut self,
-        _net: &mut N,
+        net: &mut N,
         token: &SessionToken,
         streamable: bool,
+        forwarded: bool,
     ) -> Whereabouts {
         let me = self.me();
-        if token.node == me.node && token.epoch == self.config.epoch {
-            if token.shard == me.shard {
-                return match self.find_session(token, streamable) {
-                    Some(key) => Whereabouts::Here(key),
-                    None => Whereabouts::Nowhere,
-                };
-            }
+        let is_own = token.node == me.node && token.epoch == self.config.epoch;
+        let is_made_here = is_own && token.shard == me.shard;
+        if is_made_here && let Some(key) = self.find_session(token, streamable) {
+            return Whereabouts::Here(key);
+        }
+        let moves = streamable && self.keeping.is_some();
+        if moves && let Some(to) = self.gone_to(&token.random) {
+            return Whereabouts::At(to);
+        }
+        let directory = Spot { shard: self.directory_shard(&token.random), ..me };
+        if moves
+            && directory == me
+            && let Some(known) = self.look_up(net, token)
+        {
+            return known;
+        }
+        let home = Spot { node: token.node, shard: token.shard };
+        if is_own {
             let is_there = token.shard < self.seat.shards;
-            let spot = Spot { node: me.node, shard: token.shard };
-            return if is_there { Whereabouts::At(spot) } else { Whereabouts::Nowhere };
+            return match moves && directory != me {
+                true if is_made_here || forwarded => Whereabouts::At(directory),
+                _ if is_made_here || !is_there => Whereabouts::Nowhere,
+                // The home shard has sent it here.
+                _ if forwarded && moves => Whereabouts::Nowhere,
+                _ => Whereabouts::At(home),
+            };
         }
         match self.view.home(token.node, token.epoch) {
-            Some(home) if token.node != me.node && token.shard < home.shards() => {
-                Whereabouts::At(Spot { node: token.node, shard: token.shard })
+            Some(member) if token.node != me.node => {
+                let is_there = token.shard < member.shards();
+                // Who leaves has perhaps handed it over already, and may be gone before it could say so.
+                let is_doubtful = moves && !forwarded && member.state == State::Leaving;
+                match is_there {
+                    true if is_doubtful && directory != me => Whereabouts::At(directory),
+                    true => Whereabouts::At(home),
+                    false => Whereabouts::Nowhere,
+                }
             }
-            _ => Whereabouts::Nowhere,
+            _ if !moves => Whereabouts::Nowhere,
+            _ if directory != me => Whereabouts::At(directory),
+            _ => self.whose_now(net, &token.random, token.node),
         }
     }
 

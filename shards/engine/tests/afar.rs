@@ -65,6 +65,7 @@ fn what_holds_between_shards_holds_between_nodes() {
     }
     let skipped = [
         "engine::tests::afar",
+        "engine::tests::keep",
         "engine::tests::news_afar",
         "listen::a_change_of_the_catalog_is_served_when_it_is_announced",
         "listen::a_reader_that_leaves_while_it_lags_is_forgotten",

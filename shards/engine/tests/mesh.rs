@@ -234,6 +234,27 @@ impl World {
         self.settle();
     }
 
+    /// A node is gone, and the others know.
+    pub fn lose_node(&mut self, node: u16) {
+        self.kill(node);
+        self.see_all(|_, other| if other == node { State::Dead } else { State::Alive });
+    }
+
+    /// The node that stands in the place of a killed one joins the others.
+    pub fn join(&mut self, node: u16) {
+        self.see_all(|_, _| State::Alive);
+        for other in (0..self.nodes.len() as u16).filter(|other| *other != node) {
+            self.link(node, other);
+        }
+    }
+
+    /// What each node sees of each: who looks, and at whom.
+    pub fn see_all(&mut self, state: impl Fn(u16, u16) -> State) {
+        for node in 0..self.nodes.len() as u16 {
+            self.see(node, |other| if other == node { State::Alive } else { state(node, other) });
+        }
+    }
+
     /// Breaks the links that could not take a reply.
     pub fn break_links(&mut self) {
         let mut mesh = self.mesh.borrow_mut();

@@ -21,7 +21,7 @@ use super::harbour::{Desk, harbour};
 use super::jobs::Jobs;
 use super::mesh::{Lane, Mesh};
 use super::wire::{Clock, Lanes, PipeEnd, Said, Wire};
-use crate::config::Limits;
+use crate::config::{ClusterLimits, Limits};
 use crate::engine::caller::CallOut;
 use crate::engine::{Engine, EngineConfig, EngineMail, Seat, Waiter};
 use crate::io::ConnId;
@@ -53,6 +53,8 @@ pub struct Setup {
     pub epoch: u32,
     /// Decides the order of mail from different shards, and all randomness.
     pub seed: u64,
+    /// How sessions survive their node.
+    pub cluster: Option<ClusterLimits>,
 }
 
 impl Default for Setup {
@@ -67,6 +69,7 @@ impl Default for Setup {
             desk: Desk::default(),
             epoch: 7,
             seed: 0,
+            cluster: None,
         }
     }
 }
@@ -133,6 +136,7 @@ pub struct World {
     /// Mail is delivered only by [`World::pump`].
     pub slow_mail: bool,
     pub mesh: Rc<RefCell<Mesh>>,
+    cluster: Option<ClusterLimits>,
     builder: Rc<dyn Fn(&Desk) -> Builder>,
     clock: Clock,
     lanes: Rc<RefCell<Lanes>>,
@@ -162,7 +166,7 @@ impl World {
     }
 
     pub fn with(setup: Setup) -> Self {
-        let Setup { nodes, shards, limits, catalog, builder, desk, epoch, seed } = setup;
+        let Setup { nodes, shards, limits, catalog, builder, desk, epoch, seed, cluster } = setup;
         let clock = Arc::new(AtomicU64::new(1));
         let catalog =
             catalog.unwrap_or_else(|| builder(&desk).build().expect("the harbour can be served"));
@@ -178,6 +182,7 @@ impl World {
             jobs,
             slow_mail: false,
             mesh: Rc::new(RefCell::new(Mesh::new(shards))),
+            cluster,
             builder,
             clock,
             lanes: Rc::new(RefCell::new(Lanes::default())),
@@ -212,7 +217,7 @@ impl World {
             keys: Arc::new(Keyring::new(SECRET)),
             epoch,
             lookout: None,
-            cluster: None,
+            cluster: self.cluster.clone(),
         });
         let shards = self.shards;
         let first = node * shards;
@@ -393,6 +398,13 @@ impl World {
         self.settle();
     }
 
+    /// The same of another node's.
+    pub fn publish_at(&mut self, node: u16, uri: &str) {
+        let handle = &self.nodes[usize::from(node)].handle;
+        handle.publish(Change::Resource(uri.to_owned()));
+        self.settle();
+    }
+
     /// Adds a tool, which changes the list of tools.
     pub fn add_tool(&mut self, name: &str) {
         let tool = Tool::new(name).handler(|_: NoArguments, _: &mut Call| "new here");
@@ -415,6 +427,12 @@ impl World {
             engine.handle_drain(wire, until);
         }
         self.settle();
+    }
+
+    /// Whether a node that drains could leave.
+    pub fn node_is_idle(&self, node: u16) -> bool {
+        let shards = usize::from(node * self.shards)..usize::from((node + 1) * self.shards);
+        self.engines[shards].iter().all(Engine::is_idle)
     }
 
     pub fn is_idle(&self) -> bool {
@@ -574,6 +592,20 @@ impl World {
         let mut left = Vec::new();
         for (engine, wire) in self.engines.iter().zip(&self.wires) {
             let counters = &wire.counters;
+            if let Some(keeping) = &engine.keeping {
+                for (what, count) in [
+                    ("replicas", keeping.replicas.len()),
+                    ("owned", keeping.owned.len()),
+                    ("copies", keeping.copies.len()),
+                    ("bytes of copies", keeping.copies.bytes()),
+                    ("directory entries", keeping.directory.len()),
+                    ("answers withheld", keeping.withheld.len()),
+                ] {
+                    if count > 0 {
+                        left.push(format!("shard {}: {count} {what}", wire.index));
+                    }
+                }
+            }
             for (what, count) in [
                 ("waiters", engine.waiters.len()),
                 ("aways", engine.aways.len()),
@@ -632,6 +664,15 @@ impl World {
                 };
                 if !lives {
                     object(format!("{place:?} waits for {waiter:?}, which is over"));
+                }
+            }
+            if let Some(keeping) = &engine.keeping {
+                let known =
+                    keeping.owned.values().filter(|key| engine.sessions.get(**key).is_some());
+                if (known.count(), keeping.replicas.len())
+                    != (keeping.owned.len(), keeping.owned.len())
+                {
+                    object("others are told of sessions that are over".to_owned());
                 }
             }
             let counters = &wire.counters;
