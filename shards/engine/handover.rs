@@ -57,7 +57,7 @@ struct UnderWay {
     offers: u32,
     /// When it is offered again.
     again_at: Millis,
-    held: Vec<Box<Forward>>,
+    held: Vec<Forward>,
 }
 
 impl Handovers {
@@ -336,7 +336,7 @@ impl Engine {
             && handovers.held < HELD_MAX
             && let Some(under_way) = handovers.under_way.get_mut(name)
         {
-            under_way.held.push(Box::new(Forward::new(onward)));
+            under_way.held.push(Forward::new(onward));
             handovers.held += 1;
             return;
         }
