@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use argh::FromArgs;
 
+use crate::ancestor::AncestorArgs;
 use crate::load::options::{
     ChurnArgs, CompareArgs, FailoverArgs, FanoutArgs, ForwardArgs, HoldArgs, LadderArgs, RampArgs,
     RateArgs, SaturateArgs, SlowArgs, SuiteArgs,
@@ -63,6 +64,8 @@ pub enum Scenario {
     Failover(FailoverArgs),
     /// The report of runs that were made before.
     Report(ReportArgs),
+    /// What the ancestor promised.
+    Ancestor(AncestorArgs),
 }
 
 /// CPU, system calls and allocations per call: our server and the floor in turns, a closed loop of calls over

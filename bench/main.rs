@@ -4,6 +4,7 @@
 mod allocations;
 #[allow(unsafe_code)] // A global allocator cannot be written without.
 mod allocator;
+mod ancestor;
 mod answer;
 mod child;
 mod cli;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Scenario::Simulated(args) => simulated::run(args).map(|()| true),
         Scenario::Floor(args) => floor::run(args).map(|()| true),
         Scenario::Report(args) => report::run(args).map(|()| true),
+        Scenario::Ancestor(args) => ancestor::run(args).map(|()| true),
         Scenario::Ramp(args) => scenario::ramp(args),
         Scenario::Hold(args) => scenario::hold(args),
         Scenario::Rate(args) => scenario::rate(args),

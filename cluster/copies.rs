@@ -274,3 +274,84 @@ impl Copies {
         Some(copy)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::letter::route::Token;
+
+    const OWNER: Spot = Spot { node: 2, shard: 0 };
+    const OTHER: Spot = Spot { node: 3, shard: 0 };
+
+    fn record(name: u8, term: u32, rev: u32) -> Record<'static> {
+        let token = Token { at: OWNER, epoch: 1, slot: 0, generation: 0, name: [name; 16] };
+        Record {
+            token,
+            term,
+            rev,
+            version: "2025-11-25",
+            capabilities: 5,
+            log_level: "info",
+            next_request: 3,
+            idle_ms: 4,
+            subscriptions: vec!["a://b"],
+            last_stream: 1,
+            streams: Vec::new(),
+        }
+    }
+
+    fn copies(copies_max: usize, bytes_max: usize, tail_bytes_max: usize) -> Copies {
+        Copies::new(CopyLimits { copies_max, bytes_max, tail_bytes_max })
+    }
+
+    fn event(copies: &mut Copies, rev: u32, message: &[u8]) -> Verdict {
+        let event = EventRecord { seq: rev, message };
+        copies.append(OWNER, &[1; 16], 0, rev, 0, true, event)
+    }
+
+    #[test]
+    fn copies_are_bounded_by_number_and_by_bytes() {
+        let mut some = copies(2, 1 << 20, 0);
+        assert_eq!(some.keep(OWNER, 1, &record(1, 0, 1)), Verdict::Kept);
+        assert_eq!(some.keep(OWNER, 1, &record(2, 0, 1)), Verdict::Kept);
+        assert_eq!(some.keep(OWNER, 1, &record(3, 0, 1)), Verdict::Full);
+        assert_eq!(some.keep(OWNER, 1, &record(2, 0, 2)), Verdict::Kept, "not one more");
+        let each = some.bytes() / 2;
+        let mut few = copies(9, each * 2 + each / 2, 0);
+        let kept = (1..9).filter(|name| few.keep(OWNER, 1, &record(*name, 0, 1)) == Verdict::Kept);
+        assert_eq!(kept.count(), 2);
+        assert!(few.take(&[1; 16]).is_some() && few.take(&[1; 16]).is_none());
+        assert_eq!(few.keep(OWNER, 1, &record(8, 0, 1)), Verdict::Kept);
+    }
+
+    #[test]
+    fn events_are_appended_in_order_until_there_are_too_many() {
+        let each = size_of::<Tail>() + 5;
+        let mut some = copies(9, 1 << 20, 2 * each);
+        assert_eq!(event(&mut some, 2, b"early"), Verdict::Missing);
+        some.keep(OWNER, 1, &record(1, 0, 1));
+        assert_eq!(event(&mut some, 3, b"a gap"), Verdict::Missing);
+        assert_eq!(event(&mut some, 2, b"first"), Verdict::Kept);
+        assert_eq!(event(&mut some, 3, b"other"), Verdict::Kept);
+        assert_eq!(event(&mut some, 4, b""), Verdict::Missing, "the tail is full");
+        let record = some.get(&[1; 16]).and_then(Copy::record).expect("kept");
+        let stream = &record.streams[0];
+        assert_eq!((stream.next_seq, stream.delivered, stream.is_primed), (4, 3, true));
+        let messages: Vec<&[u8]> = stream.events.iter().map(|event| event.message).collect();
+        assert_eq!(messages, [b"first", b"other"]);
+    }
+
+    #[test]
+    fn the_higher_owner_is_believed() {
+        let mut some = copies(9, 1 << 20, 100);
+        assert_eq!(some.keep(OWNER, 1, &record(1, 1, 1)), Verdict::Kept);
+        assert_eq!(some.keep(OTHER, 1, &record(1, 0, 9)), Verdict::Old);
+        assert_eq!(some.keep(OTHER, 1, &record(1, 1, 1)), Verdict::Kept);
+        some.drop_copy(OWNER, &[1; 16], 9);
+        assert_eq!(some.len(), 1, "only its owner drops it");
+        some.outdated(&[1; 16], (1, 2));
+        assert_eq!(some.len(), 1);
+        some.outdated(&[1; 16], (1, 3));
+        assert_eq!((some.len(), some.bytes()), (0, 0));
+    }
+}

@@ -115,3 +115,48 @@ impl Directory {
         before - self.entries.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(name: u8) -> Token {
+        Token { at: Spot { node: 1, shard: 0 }, epoch: 1, slot: 0, generation: 0, name: [name; 16] }
+    }
+
+    fn spot(node: u16) -> Spot {
+        Spot { node, shard: 0 }
+    }
+
+    #[test]
+    fn whatever_the_order_of_the_news_the_highest_claim_stays() {
+        let claims = [(1, 2), (1, 3), (2, 2)];
+        for first in 0..3 {
+            for second in 0..3 {
+                let mut directory = Directory::new(9);
+                let order = [first, second, (3 - first) % 3, (4 - second) % 3, 0, 1, 2];
+                for (term, node) in order.map(|index| claims[index]) {
+                    directory.moved(token(1), term, spot(node), 1);
+                }
+                let known = directory.whose(&[1; 16]).expect("told");
+                assert_eq!((known.term, known.owner.node), (2, 2));
+            }
+        }
+    }
+
+    #[test]
+    fn entries_are_bounded_and_go_when_their_owner_no_longer_names_them() {
+        let mut directory = Directory::new(2);
+        assert_eq!(directory.moved(token(1), 1, spot(2), 1), Told::News);
+        assert_eq!(directory.moved(token(2), 1, spot(2), 1), Told::News);
+        assert_eq!(directory.moved(token(3), 1, spot(2), 1), Told::Full);
+        assert_eq!(directory.moved(token(2), 1, spot(2), 1), Told::Known);
+        directory.begin(spot(2), 1);
+        directory.moved(token(2), 1, spot(2), 1);
+        assert_eq!((directory.end(spot(2), 1), directory.len()), (1, 1));
+        directory.outdated(&[2; 16], (1, 1));
+        assert_eq!(directory.len(), 1, "a lower claim ends nothing");
+        directory.outdated(&[2; 16], (1, 2));
+        assert!(directory.is_empty());
+    }
+}

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Spot;
+use crate::letter::Letter;
 use crate::link::Refused;
 use crate::secret::MAC_BYTES;
 
@@ -155,4 +156,105 @@ const LETTER_LENGTH_BYTES: usize = 5;
 fn seal_length(out: &mut [u8], start: usize) {
     let length = (out.len() - start - LENGTH_BYTES) as u32;
     out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+}
+
+/// Reads what a fuzzer thinks a link could carry: at every cut it is the same, and a reader that waits for as many
+/// bytes as it was told waits for something; what is a frame is the same when written and read again.
+pub fn fuzz_frame(data: &[u8]) {
+    let whole = read(data, HELLO_BYTES_MAX);
+    for cut in 0..data.len().min(64) {
+        match read(&data[..cut], HELLO_BYTES_MAX) {
+            Ok(Parsed::Partial(needed)) => assert!(cut < needed),
+            early => assert_eq!(early, whole, "cut at {cut}"),
+        }
+    }
+    if let Ok(Parsed::Complete(frame, bytes)) = whole {
+        assert!(bytes <= data.len());
+        let mut again = Vec::new();
+        frame.write(&mut again);
+        assert_eq!(read(&again, HELLO_BYTES_MAX), Ok(Parsed::Complete(frame.clone(), again.len())));
+        if let Frame::Letter { bytes, .. } = frame
+            && let Some(letter) = Letter::read(bytes)
+        {
+            let mut again = Vec::new();
+            letter.write(&mut again);
+            assert_eq!(Letter::read(&again), Some(letter));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames() -> Vec<Frame<'static>> {
+        let from = Spot { node: 3, shard: 1 };
+        vec![
+            Frame::Hello { version: 1, nonce: [7; NONCE_BYTES] },
+            Frame::Challenge { version: 300, nonce: [9; NONCE_BYTES] },
+            Frame::Proof { nonce: [1; NONCE_BYTES], identity: b"who", macs: vec![[2; 32]; 4] },
+            Frame::Welcome { identity: b"", mac: [3; 32] },
+            Frame::Refuse(Refused::SameNumber),
+            Frame::Member(b"heartbeat"),
+            Frame::Letter { to: 2, from, bytes: &[0xff; 300] },
+        ]
+    }
+
+    #[test]
+    fn a_frame_is_read_when_its_last_byte_is_there() {
+        for frame in frames() {
+            let mut bytes = Vec::new();
+            frame.write(&mut bytes);
+            let length = bytes.len();
+            bytes.extend_from_slice(b"and the next");
+            for cut in 0..bytes.len() {
+                let expect = match cut {
+                    0..LENGTH_BYTES => Parsed::Partial(LENGTH_BYTES),
+                    _ if cut < length => Parsed::Partial(length),
+                    _ => Parsed::Complete(frame.clone(), length),
+                };
+                assert_eq!(read(&bytes[..cut], 1_000), Ok(expect), "{frame:?}, cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_bound_is_the_last_length_that_is_read() {
+        let mut bytes = Vec::new();
+        Frame::Member(&[0; 500]).write(&mut bytes);
+        let body = bytes.len() - LENGTH_BYTES;
+        assert!(matches!(read(&bytes, body), Ok(Parsed::Complete(..))));
+        assert_eq!(read(&bytes, body - 1), Err(FrameError::TooLarge));
+        assert_eq!(read(&bytes[..LENGTH_BYTES], body - 1), Err(FrameError::TooLarge), "at once");
+        assert_eq!(frame_bytes_max(usize::MAX), usize::MAX);
+    }
+
+    #[test]
+    fn what_is_left_over_in_a_frame_or_missing_is_malformed() {
+        let mut bytes = Vec::new();
+        Frame::Member(b"x").write(&mut bytes);
+        for (wrong, what) in [(1_u8, "too long"), (u8::MAX, "too short")] {
+            let mut bytes = bytes.clone();
+            bytes[3] = bytes[3].wrapping_add(wrong);
+            bytes.push(0);
+            assert_eq!(read(&bytes, 1_000), Err(FrameError::Malformed), "{what}");
+        }
+        assert_eq!(read(&[0, 0, 0, 0], 1_000), Err(FrameError::Malformed), "nothing");
+        assert_eq!(read(&[0, 0, 0, 1, 99], 1_000), Err(FrameError::Malformed), "unknown kind");
+        assert_eq!(read(b"GET / HTTP/1.1\r\n", 1 << 24), Err(FrameError::TooLarge));
+    }
+
+    #[test]
+    fn a_letter_written_in_place_reads_like_any_other() {
+        let from = Spot { node: 65535, shard: 7 };
+        for length in [0, 1, 127, 128, 16_383, 16_384, 2_097_152] {
+            let letter = vec![0xa5; length];
+            let mut out = b"before".to_vec();
+            let count = write_letter(&mut out, 300, from, |out| out.extend_from_slice(&letter));
+            let frame = Frame::Letter { to: 300, from, bytes: &letter };
+            let expect = Ok(Parsed::Complete(frame, out.len() - 6));
+            assert_eq!(read(&out[6..], 4 << 20), expect, "{length} bytes");
+            assert_eq!(count, out.len() - 6);
+        }
+    }
 }

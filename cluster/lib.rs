@@ -15,6 +15,7 @@ pub mod membership;
 pub mod replicas;
 pub mod secret;
 pub mod view;
+pub mod world;
 
 use serde::{Deserialize, Serialize};
 

@@ -118,3 +118,47 @@ impl fmt::Debug for Secrets {
         write!(f, "Secrets({})", self.lines.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &[u8], expect: Result<usize, SecretError>) {
+        assert_eq!(Secrets::parse(text).map(|secrets| secrets.lines.len()), expect);
+    }
+
+    #[test]
+    fn a_file_has_one_to_four_secrets_of_sixteen_bytes_or_more() {
+        let sixteen = b"0123456789abcdef";
+        check(sixteen, Ok(1));
+        check(&sixteen[..15], Err(SecretError::TooShort(1)));
+        check(b"", Err(SecretError::Empty));
+        check(b" \n\r\n\t\n", Err(SecretError::Empty));
+        check(b"\n 0123456789abcdef\r\n\nfedcba9876543210 \n", Ok(2));
+        check(b"0123456789abcdef\nshort\n", Err(SecretError::TooShort(2)));
+        let lines = |count| [&sixteen[..]].repeat(count).join(&b'\n');
+        check(&lines(SECRETS_MAX), Ok(SECRETS_MAX));
+        check(&lines(SECRETS_MAX + 1), Err(SecretError::TooMany));
+        check(&[b'x'; SECRET_BYTES_MAX], Ok(1));
+        check(&[b'x'; SECRET_BYTES_MAX + 1], Err(SecretError::TooLong(1)));
+        check(&[0xff; 40], Ok(1));
+    }
+
+    #[test]
+    fn purposes_and_secrets_have_keys_of_their_own() {
+        let secrets = Secrets::parse(b"0123456789abcdef\nfedcba9876543210").expect("two");
+        let keys: Vec<_> = secrets.keys("one").chain(secrets.keys("two")).collect();
+        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!((keys.len(), distinct.len()), (4, 4));
+        assert_eq!(format!("{secrets:?}"), "Secrets(2)");
+    }
+
+    #[test]
+    fn a_mac_says_where_its_parts_end() {
+        let secrets = Secrets::parse(b"0123456789abcdef").expect("one");
+        let macs = secrets.macs(&[b"ab", b"c"]);
+        assert_eq!(secrets.verify(&[b"ab", b"c"], &macs), Some(0));
+        assert_eq!(secrets.verify(&[b"a", b"bc"], &macs), None);
+    }
+}

@@ -39,7 +39,7 @@ const RING_SLOTS_MAX: u64 = 1 << 20;
 /// Slots beyond `connections_max`, in which the rest is refused.
 const SLOTS_ABOVE_LIMIT: u32 = 128;
 /// Slots for links to other nodes, theirs and ours.
-const MESH_SLOTS: u32 = 2 * crate::mesh::ACCEPTED_MAX as u32;
+const MESH_SLOTS: u32 = crate::mesh::SLOTS_MAX;
 /// Links of other nodes that wait to be accepted.
 const MESH_BACKLOG: u32 = 128;
 /// With fewer descriptors than this a shard is not worth starting.
@@ -214,6 +214,9 @@ pub fn start<S: Service + 'static>(
     let addresses =
         Addresses { http: http.as_ref().map(Claim::addr), tcp: tcp.as_ref().map(Claim::addr) };
 
+    if config.mesh.is_some() {
+        probe::probe_connect().map_err(BootError::Kernel)?;
+    }
     let mesh = config.mesh.as_ref().map(|mesh| claim_mesh(count, mesh)).transpose()?;
     let mesh_claims = mesh.unwrap_or_default();
     let mesh_addresses: Vec<SocketAddr> = mesh_claims.iter().map(Claim::addr).collect();
@@ -392,8 +395,13 @@ fn board<S: Service>(
         return Err(BootError::Pin(config.index, core));
     }
     let index = config.index;
-    let io =
+    let mut io =
         Uring::new(&ring, listeners, index, bells).map_err(|err| BootError::Ring(index, err))?;
+    for (listener, kind) in (0..).zip(&config.listeners) {
+        if *kind == ListenerKind::Mesh {
+            io.remember_callers(listener);
+        }
+    }
     let service = make(seat);
     Ok(Shard::new(config, io, service, mail))
 }

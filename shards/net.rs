@@ -130,9 +130,15 @@ pub trait Net {
     /// Sends mail that must arrive: when the inbox is full it waits, in order, and [`Net::mail`] to that shard
     /// is refused until it has left.
     fn mail_surely(&mut self, shard: u16, mail: Mail);
-    /// Sends a letter to a shard of another node, over this shard's link. `false` when there is no link, or not
-    /// enough room for what it is ([`erlmcp_cluster::letter::Urgency`]); counted.
+    /// Sends a letter to a shard of another node, over this shard's link. `false` when there is no link, not enough
+    /// room for what it is ([`erlmcp_cluster::letter::Urgency`]), or the letter is larger than a frame; counted. A
+    /// reply waits for a link that is not up yet; when the link does not come, or has no room, all links with the
+    /// node break, and [`LinkEvent::Lost`] follows; one that is too large breaks nothing, so that something shorter
+    /// can be said instead. Letters of one shard to one node arrive in order at each of its shards, each at most
+    /// once, and all of them unless `Lost` is told.
     fn post(&mut self, to: Spot, letter: &Letter<'_>) -> bool;
+    /// Bytes of a message that a letter carries at most; with more [`Net::post`] refuses it, however urgent.
+    fn letter_message_bytes_max(&self) -> usize;
     /// Calls [`crate::engine::Engine::handle_timer`] at or soon after `at`. Not cancellable: check when it fires.
     fn timer(&mut self, at: Millis, key: TimerKey);
     /// This shard's counters.

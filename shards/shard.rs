@@ -246,7 +246,10 @@ impl<I: Io, S: Service> Shard<I, S> {
                 }
                 Completion::Accepted { listener, slot } => {
                     match self.listeners[usize::from(listener)].speaks {
-                        Speaks::Mesh => self.conns.handle_caller(slot, None),
+                        Speaks::Mesh => {
+                            let from = self.io.caller(slot);
+                            self.conns.handle_caller(slot, from);
+                        }
                         speaks => {
                             self.accepted += 1;
                             self.conns.open(slot, speaks);

@@ -101,6 +101,8 @@ pub struct Counters {
     pub sessions_active: u64,
     /// Legacy sessions ever opened.
     pub sessions_total: u64,
+    /// How long the oldest change of a session waits that its copies do not have yet, milliseconds; 0 when none does.
+    pub sync_lag_ms: u64,
     /// Sessions taken over from other nodes.
     pub sessions_adopted: u64,
     /// Sessions given up because another node owns them.
@@ -161,7 +163,7 @@ impl Counters {
 }
 
 /// Longest duration told apart, microseconds; longer ones count as this.
-const LATENCY_MICROS_MAX: u64 = 3_600_000_000;
+pub const LATENCY_MICROS_MAX: u64 = 3_600_000_000;
 
 /// Two significant digits from 1 µs to an hour: a few kilobytes each.
 fn new_histogram() -> Histogram<u64> {

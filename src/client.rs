@@ -1,12 +1,12 @@
 //! `status` and `drain`: the command line's side of the admin listener.
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::cli::{DrainArgs, StatusArgs};
-use crate::control::{ShardView, StatusView};
+use crate::control::StatusView;
+use crate::table::table;
 
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -17,16 +17,15 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// `erlmcp-shard status`.
 pub fn status(args: &StatusArgs) -> Result<(), String> {
+    let mut is_first = true;
     loop {
-        let body = request(&args.admin, "GET", "/status")?;
-        let text = if args.json {
-            body + "\n"
-        } else {
-            let view: StatusView = serde_json::from_str(&body).map_err(|err| {
-                format!("{} does not answer like this version: {err}", args.admin)
-            })?;
-            table(&view, args.shards)
+        let text = match look(args) {
+            Ok(text) => text,
+            // Whoever watches wants to see it come back.
+            Err(why) if args.watch && !is_first => why + "\n",
+            Err(why) => return Err(why),
         };
+        is_first = false;
         let mut stdout = io::stdout().lock();
         let clear = if args.watch && !args.json && stdout.is_terminal() { CLEAR } else { "" };
         if write!(stdout, "{clear}{text}").and_then(|()| stdout.flush()).is_err() {
@@ -40,13 +39,31 @@ pub fn status(args: &StatusArgs) -> Result<(), String> {
     }
 }
 
+fn look(args: &StatusArgs) -> Result<String, String> {
+    let body = request(&args.admin, "GET", "/status")?;
+    if args.json {
+        return Ok(body + "\n");
+    }
+    let view: StatusView = serde_json::from_str(&body)
+        .map_err(|err| format!("{} does not answer like this version: {err}", args.admin))?;
+    Ok(table(&view, args.shards))
+}
+
 /// Cursor home, screen cleared.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// `erlmcp-shard drain`.
 pub fn drain(args: &DrainArgs) -> Result<(), String> {
-    request(&args.admin, "POST", "/drain")?;
-    println!("draining");
+    match args.node {
+        None => {
+            request(&args.admin, "POST", "/drain")?;
+            println!("draining");
+        }
+        Some(node) => {
+            request(&args.admin, "POST", &format!("/drain?node={node}"))?;
+            println!("draining node {node}");
+        }
+    }
     Ok(())
 }
 
@@ -88,71 +105,16 @@ fn exchange(admin: &str, method: &str, path: &str) -> io::Result<Vec<u8>> {
     Err(last)
 }
 
-/// One line for everything, and one per shard if asked.
-fn table(view: &StatusView, with_shards: bool) -> String {
-    let state = if view.draining { "draining" } else { "ready" };
-    let mut out = format!(
-        "erlmcp-shard {}  pid {}  up {}  {state}  {} of {} shards answer\n",
-        view.version,
-        view.pid,
-        duration(view.uptime_s),
-        view.shards.len(),
-        view.shards_expected
-    );
-    let _ = writeln!(
-        out,
-        "{:<12} {:>9} {:>9} {:>8} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
-        "", "CONNS", "ROOM", "SESSIONS", "STREAMS", "IN/S", "OUT/S", "P50", "P95", "P99", "ERRORS"
-    );
-    line(&mut out, "total", &view.total);
-    if with_shards {
-        for shard in &view.shards {
-            let number = shard.shard.map_or_else(String::new, |shard| shard.to_string());
-            let name = match shard.core {
-                Some(core) => format!("{number} (core {core})"),
-                None => number,
-            };
-            line(&mut out, &name, shard);
-        }
-    }
-    out
-}
-
-fn line(out: &mut String, name: &str, view: &ShardView) {
-    let latency = view.latency_us;
-    let _ = writeln!(
-        out,
-        "{name:<12} {:>9} {:>9} {:>8} {:>7} {:>8.0} {:>8.0} {:>8} {:>8} {:>8} {:>8}",
-        view.connections,
-        view.capacity,
-        view.sessions,
-        view.streams,
-        view.rate_in,
-        view.rate_out,
-        micros(latency.p50),
-        micros(latency.p95),
-        micros(latency.p99),
-        view.errors
-    );
-}
-
-fn micros(value: u64) -> String {
-    match value {
-        0..1_000 => format!("{value}us"),
-        1_000..1_000_000 => format!("{:.1}ms", value as f64 / 1e3),
-        _ => format!("{:.1}s", value as f64 / 1e6),
-    }
-}
-
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
-    }
-}
-
 #[cfg(test)]
-#[path = "client_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_not_there_is_an_error_with_advice() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let err = request(&address, "GET", "/status").unwrap_err();
+        assert!(err.contains(&address) && err.contains("Is it running?"), "{err}");
+    }
+}

@@ -29,6 +29,7 @@ mod running;
 mod secret;
 mod server;
 mod stdio;
+mod table;
 mod tune;
 
 pub use commands::main;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use erlmcp_catalog::{Catalog, Handle};
+use erlmcp_cluster::letter::Order;
 use erlmcp_shards::engine::EngineMail;
 use erlmcp_shards::fleet::{Fleet, Panicked};
 use erlmcp_shards::mail::ForeignPost;
@@ -16,7 +17,7 @@ use erlmcp_shards::shard::Summary;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle as SignalHandle, Signals};
 
-use crate::cluster::{ClusterSeat, Nudge, ordered};
+use crate::cluster::{ClusterSeat, Nudge};
 use crate::config::Config;
 use crate::control::Control;
 
@@ -113,8 +114,7 @@ impl Running {
     pub(crate) fn new(
         fleet: Fleet,
         control: Control,
-        catalog: Handle,
-        catalog_file: Option<PathBuf>,
+        (catalog, catalog_file): (Handle, Option<PathBuf>),
         cluster: Option<ClusterSeat>,
         admin: Option<SocketAddr>,
         config: &Config,
@@ -207,9 +207,11 @@ impl Running {
                     return None;
                 }
                 Ok(Event::Cluster(nudge)) => {
-                    self.tell_news();
-                    if let Some(what) = ordered(nudge) {
-                        log::info!("{what}, for at most {} ms", self.drain_ms);
+                    if let Some((from, Order::Drain)) = self.handle_nudge(nudge) {
+                        log::info!(
+                            "asked through node {from} to drain, for at most {} ms",
+                            self.drain_ms
+                        );
                         return None;
                     }
                 }
@@ -260,8 +262,8 @@ impl Running {
                     self.stdio_open = false;
                     continue;
                 }
-                Ok(Event::Cluster(_)) => {
-                    self.tell_news();
+                Ok(Event::Cluster(nudge)) => {
+                    self.handle_nudge(nudge);
                     continue;
                 }
                 Ok(Event::Signal(_) | Event::Drain) => continue,
@@ -311,23 +313,21 @@ impl Running {
     fn reload_secret(&mut self) {
         let Some(cluster) = &mut self.cluster else { return };
         match cluster.reread() {
-            Ok(None) => log::info!("SIGHUP: the cluster's secret is what it was"),
-            Ok(Some((secrets, keys))) => {
-                // Links first: who seals with a new secret should find it known wherever its links reach.
+            Ok(false) => log::info!("SIGHUP: the cluster's secret is what it was"),
+            Ok(true) => {
+                let (secrets, keys) = (cluster.secrets().clone(), cluster.keyring());
+                log::info!(
+                    "SIGHUP: the cluster's secret was replaced: {secrets:?}, the first one seals"
+                );
                 self.tell_all(|| Mail::Secrets(secrets.clone()));
                 self.tell_all(|| Mail::Engine(EngineMail::Keys(keys.clone())));
-                log::info!(
-                    "SIGHUP: the cluster's secret was replaced ({secrets:?}, the first one seals)"
-                );
             }
             Err(err) => log::error!("SIGHUP: still using the old secret: {err}"),
         }
     }
 
-    fn tell_news(&mut self) {
-        if let Some(cluster) = &mut self.cluster {
-            cluster.tell_news();
-        }
+    fn handle_nudge(&mut self, nudge: Nudge) -> Option<(u16, Order)> {
+        self.cluster.as_mut()?.handle_nudge(nudge)
     }
 
     fn tell_all(&self, letter: impl Fn() -> Mail) {

@@ -255,8 +255,7 @@ impl Server {
         Ok(Running::new(
             fleet,
             control,
-            catalog,
-            catalog_file,
+            (catalog, catalog_file),
             cluster,
             admin_address,
             &config,

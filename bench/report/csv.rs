@@ -90,6 +90,16 @@ impl Table {
         }
     }
 
+    /// The names of all columns.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Every line as it stands.
+    pub fn rows(&self) -> impl Iterator<Item = &[String]> {
+        self.lines.iter().map(|line| line.cells.as_slice())
+    }
+
     /// A column of names.
     pub fn texts(&self, name: &str) -> Result<Vec<String>, String> {
         let index = self.index(name)?;

@@ -42,6 +42,29 @@ pub fn run(args: &ReportArgs) -> Result<(), String> {
     })
 }
 
+/// The most that a server process took in a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// 100 is one core.
+    pub cpu_percent: Option<f64>,
+    /// Resident memory.
+    pub rss_bytes: Option<f64>,
+}
+
+/// Of each server process of a run; of all together where they were not told apart.
+pub fn servers(folder: &Path) -> Result<Vec<Most>, String> {
+    let raw = Raw::read(folder)?;
+    let Some(resources) = &raw.resources else { return Ok(Vec::new()) };
+    let highest = |column: &csv::Column| column.iter().copied().flatten().reduce(f64::max);
+    let most = |cpu, rss| Most { cpu_percent: highest(cpu), rss_bytes: highest(rss) };
+    let each = resources.servers.iter();
+    let each: Vec<Most> = each.map(|one| most(&one.cpu_percent, &one.rss_bytes)).collect();
+    Ok(match each.is_empty() {
+        true => vec![most(&resources.server_cpu_percent, &resources.server_rss_bytes)],
+        false => each,
+    })
+}
+
 /// (Re)creates `report.html` in this folder. `summary.json` must be there; a raw file that is
 /// missing was not measured; one that is malformed is an error that names file and line.
 pub fn write(folder: &Path) -> Result<(), String> {

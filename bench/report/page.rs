@@ -4,7 +4,7 @@ use super::chart::escape;
 use super::compare::{Compared, Comparison};
 use super::figures::{Figure, figures};
 use super::plots::{MemoryOf, memory_of_steps, plots};
-use super::raw::Raw;
+use super::raw::{Raw, SHOWN_LINES_MAX};
 use super::summary::{Summary, Verdict};
 use super::unit::{NOT_MEASURED, Unit, grouped};
 use crate::numbers::Spread;
@@ -43,6 +43,7 @@ pub fn render(raw: &Raw) -> String {
     out.push_str(&format!("<section class=\"plots\">\n{}</section>\n", plots(raw).concat()));
     out.push_str(&comparison(raw));
     out.push_str(&ladder(raw));
+    out.push_str(&as_they_stand(raw));
     out.push_str(&table_of(&figures));
     out.push_str(&pairs(
         "What the run says of itself",
@@ -213,6 +214,25 @@ fn spread(spread: Option<Spread>, unit: Unit) -> String {
     let texts =
         values.map_or([NOT_MEASURED; 3].map(str::to_owned), |all| all.map(|one| unit.show(one)));
     texts.map(|text| number(&text, "")).concat()
+}
+
+/// Tables of which nothing is computed.
+fn as_they_stand(raw: &Raw) -> String {
+    let sections = raw.tables.iter().map(|(name, title, content)| {
+        let names: Vec<&str> = content.columns().iter().map(String::as_str).collect();
+        let rows = content.rows().take(SHOWN_LINES_MAX).map(|cells| {
+            let cells = cells.iter().map(|cell| format!("<td>{}</td>", escape(cell)));
+            format!("<tr>{}</tr>\n", cells.collect::<String>())
+        });
+        let about = match content.rows().count() {
+            count if SHOWN_LINES_MAX < count => {
+                format!("{name}, the first {SHOWN_LINES_MAX} of {count} lines")
+            }
+            _ => (*name).to_owned(),
+        };
+        section(title, &about, &table(&names, rows))
+    });
+    sections.collect()
 }
 
 fn pairs(title: &str, about: &str, pairs: &[(String, String)]) -> String {

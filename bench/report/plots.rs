@@ -8,7 +8,7 @@ use super::compare::{Compared, Comparison};
 use super::csv::Column;
 use super::figures::at;
 use super::latencies::Latencies;
-use super::raw::{Raw, Resources, Steps, Windows};
+use super::raw::{Beats, Raw, Resources, ServerUse, Steps, Windows};
 use super::scale::Scale;
 use super::unit::{Unit, grouped};
 
@@ -16,6 +16,8 @@ use super::unit::{Unit, grouped};
 const MINUTES_FROM_S: f64 = 900.0;
 /// Points of the distribution for each nine.
 const POINTS_PER_NINE: f64 = 40.0;
+/// Servers drawn beside each other.
+const SERVERS_MAX: usize = 6;
 /// Tags drawn beside the whole.
 const TAGS_MAX: usize = 5;
 
@@ -42,6 +44,14 @@ fn course(raw: &Raw) -> Vec<LineChart> {
     charts.push(distribution(raw.latencies.as_ref()));
     charts.push(throughput(raw));
     charts.extend(resources(raw.resources.as_ref()));
+    charts.extend(
+        raw.resources
+            .as_ref()
+            .filter(|all| !all.servers.is_empty())
+            .iter()
+            .flat_map(|all| each_server(all)),
+    );
+    charts.extend(raw.beats.iter().flat_map(beats));
     charts
 }
 
@@ -202,6 +212,84 @@ fn resources(resources: Option<&Resources>) -> Vec<LineChart> {
                 line("generator", |all| &all.generator_cpu_percent),
             ],
         },
+    ]
+}
+
+/// Where there are several servers.
+fn each_server(resources: &Resources) -> [LineChart; 2] {
+    let lines = |column: fn(&ServerUse) -> &Column| -> Vec<Line> {
+        let each = resources.servers.iter().take(SERVERS_MAX);
+        each.map(|one| Line { name: format!("server {}", one.number), values: column(one).clone() })
+            .collect()
+    };
+    let chart = |id, title, y_name, unit, lines| LineChart {
+        id,
+        title,
+        caption: "resource-usage.csv: each server process on its own.".into(),
+        x: time(&resources.elapsed),
+        y_name,
+        unit,
+        is_log: false,
+        lines,
+    };
+    [
+        chart(
+            "server-memory",
+            "Memory of each server",
+            "memory",
+            Unit::Bytes,
+            lines(|one| &one.rss_bytes),
+        ),
+        chart(
+            "server-cpu",
+            "CPU of each server",
+            "CPU",
+            Unit::Percent,
+            lines(|one| &one.cpu_percent),
+        ),
+    ]
+}
+
+/// A failover, tenth by tenth of a second.
+fn beats(beats: &Beats) -> [LineChart; 3] {
+    let chart = |id, title, caption: &str, y_name, unit, is_log, column: &Column| LineChart {
+        id,
+        title,
+        caption: format!("timeline.csv: {caption}, in each tenth of a second."),
+        x: time(&beats.elapsed),
+        y_name,
+        unit,
+        is_log,
+        lines: vec![Line { name: y_name.to_owned(), values: column.clone() }],
+    };
+    [
+        chart(
+            "answers",
+            "Answers",
+            "right answers, all clients together",
+            "answers",
+            Unit::PerSecond,
+            false,
+            &beats.answers_per_s,
+        ),
+        chart(
+            "failed",
+            "Failed attempts",
+            "attempts that were refused, cut off, or not answered; each was made again",
+            "attempts",
+            Unit::Count,
+            false,
+            &beats.failed,
+        ),
+        chart(
+            "longest",
+            "Longest answer",
+            "the longest that an answer took from when its call was due, retries included",
+            "latency",
+            Unit::Milliseconds,
+            true,
+            &beats.longest_ms,
+        ),
     ]
 }
 

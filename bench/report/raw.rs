@@ -22,19 +22,32 @@ pub struct Raw {
     pub latencies: Option<Latencies>,
     /// `compare.csv`.
     pub rounds: Option<Vec<Round>>,
+    /// `timeline.csv`.
+    pub beats: Option<Beats>,
+    /// Tables that are shown as they stand: name, title, content.
+    pub tables: Vec<(&'static str, &'static str, Table)>,
     /// Which of them there are, with their bytes.
     pub files: Vec<(&'static str, Option<u64>)>,
 }
 
 /// The files of a run, summary first.
-pub const FILES: [&str; 6] = [
+pub const FILES: [&str; 10] = [
     "summary.json",
     "connections.csv",
     "detailed.csv",
     "resource-usage.csv",
     "histogram.hdr",
     "compare.csv",
+    "forward.csv",
+    "events.csv",
+    "timeline.csv",
+    "sessions.csv",
 ];
+
+/// Those that are shown as they stand.
+const SHOWN: [(&str, &str); 2] = [("events.csv", "Events"), ("forward.csv", "Rounds of a forward")];
+/// Lines of a table that is shown; more than this nobody reads.
+pub const SHOWN_LINES_MAX: usize = 200;
 
 /// `connections.csv`: a row for each half second.
 #[derive(Debug)]
@@ -102,6 +115,32 @@ pub struct Resources {
     pub kernel_slab_bytes: Column,
     /// The same, without what it was when the run began.
     pub kernel_grown_bytes: Column,
+    /// Each server on its own, where there are several.
+    pub servers: Vec<ServerUse>,
+}
+
+/// One of several servers.
+#[derive(Debug)]
+pub struct ServerUse {
+    /// Which, from 1.
+    pub number: usize,
+    /// 100 is one core.
+    pub cpu_percent: Column,
+    /// Resident memory.
+    pub rss_bytes: Column,
+}
+
+/// `timeline.csv`: a row for each tenth of a second of a failover.
+#[derive(Debug)]
+pub struct Beats {
+    /// Seconds since the start.
+    pub elapsed: Vec<f64>,
+    /// Right answers.
+    pub answers_per_s: Column,
+    /// Attempts that failed.
+    pub failed: Column,
+    /// The longest that an answer took.
+    pub longest_ms: Column,
 }
 
 /// A row of `compare.csv`: one server, one round.
@@ -174,6 +213,8 @@ impl Raw {
                 .map(|text| Latencies::parse("histogram.hdr", &text))
                 .transpose()?,
             rounds: table("compare.csv")?.as_ref().map(rounds).transpose()?,
+            beats: table("timeline.csv")?.as_ref().map(beats).transpose()?,
+            tables: shown(folder)?,
             files: FILES.map(|name| (name, bytes(name))).to_vec(),
         })
     }
@@ -226,7 +267,39 @@ fn resources(table: &Table) -> Result<Resources, String> {
         socket_memory_bytes: table.numbers("socket_memory_bytes")?,
         kernel_grown_bytes: kernel_slab_bytes.iter().map(grown).collect(),
         kernel_slab_bytes,
+        servers: servers(table)?,
     })
+}
+
+/// As many as have columns.
+fn servers(table: &Table) -> Result<Vec<ServerUse>, String> {
+    let cpu = |number| format!("server_{number}_cpu_percent");
+    let there = (1..).take_while(|number| table.columns().contains(&cpu(*number)));
+    let read = |number: usize| {
+        Ok(ServerUse {
+            number,
+            cpu_percent: table.numbers(&cpu(number))?,
+            rss_bytes: table.numbers(&format!("server_{number}_rss_bytes"))?,
+        })
+    };
+    there.map(read).collect()
+}
+
+fn beats(table: &Table) -> Result<Beats, String> {
+    Ok(Beats {
+        elapsed: table.times("elapsed_seconds")?,
+        answers_per_s: table.numbers("answers_per_second")?,
+        failed: table.numbers("failed_attempts")?,
+        longest_ms: table.numbers("longest_ms")?,
+    })
+}
+
+fn shown(folder: &Path) -> Result<Vec<(&'static str, &'static str, Table)>, String> {
+    let mut tables = Vec::new();
+    for (name, title) in SHOWN {
+        tables.extend(Table::read(folder, name)?.map(|table| (name, title, table)));
+    }
+    Ok(tables)
 }
 
 fn rounds(table: &Table) -> Result<Vec<Round>, String> {

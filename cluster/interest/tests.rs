@@ -52,7 +52,7 @@ impl Pair {
                 continue;
             }
             let told = &mut self.told;
-            let post = |_: u16, change: Change<'_>| told.push(uri(change)) == ();
+            let post = |_: u16, change: Change<'_>| note(told, uri(change));
             let relay = &mut self.relays[usize::from(say.to.shard)];
             if let Some(heard) = relay.handle_wants(self.now, ME, say.wants(), post) {
                 self.wanted.handle_heard(say.to, heard);
@@ -85,6 +85,12 @@ impl Pair {
     }
 }
 
+/// Writes down what was taken.
+fn note<T>(list: &mut Vec<T>, item: T) -> bool {
+    list.push(item);
+    true
+}
+
 fn uri(change: Change<'_>) -> String {
     match change {
         Change::Resource(uri) => uri.to_owned(),
@@ -110,7 +116,7 @@ fn only_who_wants_it_is_told() {
 fn everybody_is_told_of_lists() {
     let mut relay = Relay::default();
     let mut told = Vec::new();
-    relay.publish(0, Change::Tools, [1, 2].into_iter(), |node, _| told.push(node) == ());
+    relay.publish(0, Change::Tools, [1, 2].into_iter(), |node, _| note(&mut told, node));
     assert_eq!(told, [1, 2]);
 }
 
@@ -145,9 +151,9 @@ fn what_found_no_room_is_sent_when_there_is_some() {
     relay.publish(0, Change::Tools, peers(), |node, _| node == 1);
     relay.publish(1, Change::Prompts, peers(), |node, _| node == 1);
     let mut told = Vec::new();
-    relay.handle_room(REFUSED_MS, 1, |node, change| told.push((node, uri(change))) == ());
+    relay.handle_room(REFUSED_MS, 1, |node, change| note(&mut told, (node, uri(change))));
     assert!(told.is_empty(), "nothing twice");
-    relay.handle_room(REFUSED_MS, 2, |node, change| told.push((node, uri(change))) == ());
+    relay.handle_room(REFUSED_MS, 2, |node, change| note(&mut told, (node, uri(change))));
     assert_eq!(told, [(2, "Tools".to_owned()), (2, "Prompts".to_owned())]);
     relay.handle_room(REFUSED_MS, 2, |_, _| panic!("nothing twice"));
     assert_eq!(relay.take_lost(), 0);

@@ -178,6 +178,8 @@ pub enum Route<'b> {
     },
     /// The client of a forwarded exchange has gone.
     Gone(Origin),
+    /// The sender, who lost a link, will not answer these exchanges any more.
+    Dropped(Vec<Origin>),
     /// The sender has subscribers of these tasks of the receiver.
     Watch {
         /// Which.
@@ -203,7 +205,8 @@ impl Route<'_> {
             Route::Elsewhere { .. }
             | Route::Reply { .. }
             | Route::PipeReply { .. }
-            | Route::Gone(_) => Urgency::Reply,
+            | Route::Gone(_)
+            | Route::Dropped(_) => Urgency::Reply,
             // Who missed one is told when the link has room again.
             Route::TaskNews { .. } => Urgency::Sync,
         }

@@ -83,8 +83,8 @@ impl Membership {
         if known < claim {
             let record = Record { claim, ..peer.record.clone() };
             self.believe(record, now);
-        } else if known.status == Status::Dead && !peer.compared {
-            peer.compared = true;
+        } else if known.status == Status::Dead && !peer.warned {
+            peer.warned = true;
             let record = peer.record.clone();
             self.send_records(from, vec![record]);
         }
@@ -198,8 +198,8 @@ impl Membership {
                     && peer.is_heard(now, suspect_ms) =>
             {
                 // We know better. Only the node itself can overrule the claim, so it shall hear of it.
-                if !peer.compared {
-                    peer.compared = true;
+                if !peer.warned {
+                    peer.warned = true;
                     self.counters.disbelieved += 1;
                     self.send_records(record.node, vec![record]);
                 }

@@ -312,8 +312,11 @@ impl Membership {
         self.outputs.pop_front()
     }
 
-    /// When to call [`Membership::handle_timeout`].
+    /// When to call [`Membership::handle_timeout`]; after a goodbye never.
     pub fn poll_timeout(&self) -> Millis {
+        if self.me.claim.status == Status::Dead {
+            return Millis::MAX;
+        }
         let dial = match self.exile {
             None => self.dials.next_due(|node| self.lacks_link(node)),
             Some(until) => Some(until),
@@ -373,7 +376,7 @@ impl Membership {
         let suspect_ms = self.suspect_ms();
         let mut doubtful = Vec::new();
         for (node, peer) in &mut self.peers {
-            peer.compared = false;
+            (peer.compared, peer.warned) = (false, false);
             if peer.is_link_idle(now, self.config.node_timeout_ms) {
                 let epoch = peer.link.take().unwrap_or_default();
                 self.outputs.push_back(Output::Cut { node: *node, epoch });

@@ -23,6 +23,8 @@ pub(super) struct Peer {
     pub dead: Millis,
     /// Compared notes with it since the last tick.
     pub compared: bool,
+    /// Told it that it is taken for dead, since the last tick.
+    pub warned: bool,
 }
 
 impl Peer {
@@ -37,6 +39,7 @@ impl Peer {
             vouched: 0,
             dead: now,
             compared: false,
+            warned: false,
         }
     }
 

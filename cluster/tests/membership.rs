@@ -3,11 +3,9 @@
 //! A seed that fails is printed; `SEED=n cargo test -p erlmcp-cluster --test membership` runs it alone, and `SEEDS=n`
 //! runs so many instead of the default.
 
-mod world;
-
 use erlmcp_cluster::Millis;
 use erlmcp_cluster::view::State;
-use world::{Power, World, script};
+use erlmcp_cluster::world::{self, Power, World, script};
 
 /// After the last fault: a dial that hangs in its handshake, the longest pause before the next, and then notes are
 /// compared. See `cluster/README.md`.

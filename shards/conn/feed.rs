@@ -63,7 +63,12 @@ impl Conns {
             let id = self.id_of(self.ready_now[index]);
             if let Some(conn) = self.get_mut(id) {
                 conn.flags.clear(Flag::Ready);
+                let is_link = conn.speaks == Speaks::Mesh;
                 self.consume_kept(service, id);
+                if is_link {
+                    // Letters are read without being answered here: see whether more is wanted.
+                    self.touch(id.slot);
+                }
                 self.after_feed(id);
                 self.tell(service);
             }
@@ -102,10 +107,7 @@ impl Conns {
     ) -> Range<usize> {
         let end = input.len();
         let mut used = 0;
-        let mut budget = match self.get(id) {
-            Some(conn) if conn.speaks == Speaks::Mesh => LETTERS_PER_TURN,
-            _ => MESSAGES_PER_TURN,
-        };
+        let mut steps = 0;
         loop {
             let Some(conn) = self.get(id).filter(|conn| conn.stage == Stage::Open) else {
                 return end..end; // It ended meanwhile: the rest means nothing.
@@ -113,7 +115,7 @@ impl Conns {
             if self.is_held(conn) {
                 return used..end;
             }
-            if budget == 0 {
+            if steps_per_turn(conn.speaks) <= steps {
                 if used < end {
                     self.mark_ready(id);
                 }
@@ -131,7 +133,7 @@ impl Conns {
                 Step::Consumed(bytes) => used += bytes,
                 Step::Partial(kept) => return used + kept.start..used + kept.end,
             }
-            budget -= 1;
+            steps += 1;
         }
     }
 
@@ -272,6 +274,14 @@ impl Conns {
         {
             conn.lazy = None;
         }
+    }
+}
+
+/// Requests, messages or letters of one connection in one turn.
+const fn steps_per_turn(speaks: Speaks) -> usize {
+    match speaks {
+        Speaks::Mesh => LETTERS_PER_TURN,
+        _ => MESSAGES_PER_TURN,
     }
 }
 

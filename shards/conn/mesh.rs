@@ -18,7 +18,7 @@ use super::feed::Step;
 use super::record::{Conn, Flag, NEVER, Speaks, Stage};
 use super::{Conns, Due, Notice};
 use crate::io::{ConnId, Io, Millis};
-use crate::mesh::{Act, Mesh, MeshSeat, MeshStats, Read};
+use crate::mesh::{Act, Mesh, MeshSeat, MeshStats, Read, SLOTS_MAX};
 use crate::message::Mail;
 use crate::net::Net;
 use crate::service::Service;
@@ -31,6 +31,8 @@ pub(crate) struct Meshed {
     pub(super) mesh: Mesh,
     /// Connections to open in this turn.
     dials: Vec<(u32, SocketAddr)>,
+    /// Something has happened to the mesh since it was last asked what it wants.
+    is_stirred: bool,
     /// When the earliest valid reminder fires.
     wheel_at: Millis,
     /// Slots of links, closing ones included.
@@ -44,7 +46,8 @@ impl Conns {
         self.random.fill(&mut seed);
         let seed = u64::from_be_bytes(seed);
         let mesh = Mesh::new(seat, self.limits.message_bytes_max, self.now, seed);
-        let meshed = Meshed { mesh, dials: Vec::new(), wheel_at: NEVER, slots: 0 };
+        let (dials, wheel_at, slots) = (Vec::new(), NEVER, 0);
+        let meshed = Meshed { mesh, dials, is_stirred: true, wheel_at, slots };
         self.meshed = Some(Box::new(meshed));
         self.run_mesh();
     }
@@ -65,8 +68,13 @@ impl Conns {
         let mut nonce = [0; frame::NONCE_BYTES];
         self.random.fill(&mut nonce);
         let now = self.now;
-        match &mut self.meshed {
-            Some(meshed) => meshed.mesh.handle_accepted(now, id, from, nonce),
+        let is_crowded = self.meshed.as_ref().is_some_and(|meshed| SLOTS_MAX < meshed.slots);
+        match self.mesh() {
+            Some(mesh) if is_crowded => {
+                mesh.handle_crowd(now, from);
+                self.end(id);
+            }
+            Some(mesh) => mesh.handle_accepted(now, id, from, nonce),
             None => self.end(id),
         }
     }
@@ -79,14 +87,14 @@ impl Conns {
                 let id = self.open_link(slot);
                 let mut nonce = [0; frame::NONCE_BYTES];
                 self.random.fill(&mut nonce);
-                match &mut self.meshed {
-                    Some(meshed) => meshed.mesh.handle_connected(now, token, id, nonce),
+                match self.mesh() {
+                    Some(mesh) => mesh.handle_connected(now, token, id, nonce),
                     None => self.end(id),
                 }
             }
             Err(errno) => {
-                if let Some(meshed) = &mut self.meshed {
-                    meshed.mesh.handle_connect_failed(now, token, errno);
+                if let Some(mesh) = self.mesh() {
+                    mesh.handle_connect_failed(now, token, errno);
                 }
             }
         }
@@ -111,24 +119,24 @@ impl Conns {
     /// The only deadline of a link: that of its handshake.
     pub(super) fn handle_link_due(&mut self, id: ConnId) {
         let now = self.now;
-        if let Some(meshed) = &mut self.meshed {
-            meshed.mesh.handle_link_due(now, id);
+        if let Some(mesh) = self.mesh() {
+            mesh.handle_link_due(now, id);
         }
     }
 
     /// A link is no more.
     pub(super) fn handle_link_ended(&mut self, id: ConnId) {
         let now = self.now;
-        if let Some(meshed) = &mut self.meshed {
-            meshed.mesh.handle_ended(now, id);
+        if let Some(mesh) = self.mesh() {
+            mesh.handle_ended(now, id);
         }
     }
 
     /// Bytes of a link were sent.
     pub(super) fn handle_link_sent(&mut self, id: ConnId, bytes: usize) {
         let waiting = self.get(id).map_or(0, Conn::backlog);
-        if let Some(meshed) = &mut self.meshed {
-            meshed.mesh.handle_sent(id, bytes, waiting);
+        if let Some(mesh) = self.mesh() {
+            mesh.handle_sent(id, bytes, waiting);
         }
     }
 
@@ -148,7 +156,9 @@ impl Conns {
     ) -> Step {
         let now = self.now;
         let Some(meshed) = &mut self.meshed else { return Step::Consumed(input.len()) };
-        match meshed.mesh.read(now, id, input) {
+        let read = meshed.mesh.read(now, id, input);
+        meshed.is_stirred |= meshed.mesh.has_acts() || matches!(read, Read::Consumed(_));
+        match read {
             Read::Partial => Step::Partial(0..input.len()),
             Read::Consumed(used) => Step::Consumed(used),
             Read::Broken => Step::Consumed(input.len()),
@@ -185,13 +195,25 @@ impl Conns {
             return false;
         };
         let mesh = &mut meshed.mesh;
-        let Some(id) = mesh.route(to.node) else {
-            mesh.stats.drop_letter("no_link");
-            return false;
-        };
         let urgency = letter.urgency();
         let (from, room, bytes_max) = (mesh.spot(), mesh.room(urgency), mesh.frame_bytes_max());
+        let Some(id) = mesh.route(to.node) else {
+            if urgency == Urgency::Reply {
+                let mut out = Vec::new();
+                let bytes = frame::write_letter(&mut out, to.shard, from, |out| letter.write(out));
+                let fits = bytes - frame::LENGTH_BYTES <= bytes_max;
+                if fits && mesh.hold(self.now, to.node, out) {
+                    self.run_mesh();
+                    return true;
+                }
+            }
+            if let Some(meshed) = self.meshed.as_deref_mut() {
+                meshed.mesh.stats.drop_letter("no_link");
+            }
+            return false;
+        };
         let Some(conn) = self.get(id).filter(|conn| conn.stage == Stage::Open) else {
+            // It has just ended; the mesh will hear of it.
             return false;
         };
         // Checked before a letter, so that one larger than the room gets through an empty link.
@@ -214,15 +236,26 @@ impl Conns {
     }
 
     fn refuse_letter(&mut self, id: ConnId, urgency: Urgency) {
-        let Some(meshed) = &mut self.meshed else { return };
-        meshed.mesh.handle_short(id, urgency);
+        let Some(mesh) = self.mesh() else { return };
+        mesh.handle_short(id, urgency);
         if urgency == Urgency::Reply {
-            meshed.mesh.give_up(id);
+            mesh.give_up(id);
         }
+    }
+
+    /// The mesh, to be told something that it may want to act upon.
+    fn mesh(&mut self) -> Option<&mut Mesh> {
+        let meshed = self.meshed.as_deref_mut()?;
+        meshed.is_stirred = true;
+        Some(&mut meshed.mesh)
     }
 
     /// Does what the mesh wants done.
     pub(super) fn run_mesh(&mut self) {
+        let Some(meshed) = self.meshed.as_deref_mut().filter(|meshed| meshed.is_stirred) else {
+            return;
+        };
+        meshed.is_stirred = false;
         while let Some(act) = self.meshed.as_mut().and_then(|meshed| meshed.mesh.poll()) {
             match act {
                 Act::Dial { token, target } => {
@@ -250,9 +283,9 @@ impl Conns {
     fn write_link(&mut self, link: ConnId, bytes: &[u8]) {
         let Some(conn) = self.get(link).filter(|conn| conn.stage == Stage::Open) else { return };
         let waiting = conn.backlog();
-        let Some(meshed) = &mut self.meshed else { return };
-        if 2 * meshed.mesh.room(Urgency::Reply) < waiting {
-            return meshed.mesh.give_up(link);
+        let Some(mesh) = self.mesh() else { return };
+        if 2 * mesh.room(Urgency::Reply) < waiting {
+            return mesh.give_up(link);
         }
         self.outbox(link).extend_from_slice(bytes);
     }
@@ -260,10 +293,17 @@ impl Conns {
     /// A reminder set for `at` fired.
     pub(crate) fn handle_mesh_due(&mut self, at: Millis) {
         let now = self.now;
-        let Some(meshed) = self.meshed.as_mut().filter(|meshed| meshed.wheel_at == at) else {
-            return;
-        };
+        let is_it = self.meshed.as_ref().is_some_and(|meshed| meshed.wheel_at == at);
+        let unread = if is_it && !self.unsent.is_empty() { self.links() } else { Vec::new() };
+        for id in unread {
+            let is_unread = self.get(id).is_some_and(|conn| conn.input_bytes() != 0);
+            if let Some(mesh) = self.mesh().filter(|_| is_unread) {
+                mesh.handle_unread(now, id);
+            }
+        }
+        let Some(meshed) = self.meshed.as_mut().filter(|_| is_it) else { return };
         meshed.wheel_at = NEVER;
+        meshed.is_stirred = true;
         if meshed.mesh.poll_timeout() <= now {
             meshed.mesh.handle_timeout(now);
         }
@@ -281,14 +321,13 @@ impl Conns {
 
     /// Mail that waited for room has left: links are read again.
     pub(super) fn wake_links(&mut self) {
-        if self.meshed.is_none() {
-            return;
+        for id in self.links() {
+            self.wake(id);
         }
-        for slot in 0..self.table.len() as u32 {
-            if self.table[slot as usize].speaks == Speaks::Mesh {
-                self.wake(self.id_of(slot));
-            }
-        }
+    }
+
+    fn links(&self) -> Vec<ConnId> {
+        self.meshed.as_ref().map_or_else(Vec::new, |meshed| meshed.mesh.links().collect())
     }
 
     /// The peer of a link has said everything.
@@ -303,8 +342,7 @@ impl Conns {
     /// Mail for the mesh.
     pub(crate) fn handle_mesh_mail(&mut self, mail: MeshMail) {
         let now = self.now;
-        let Some(meshed) = &mut self.meshed else { return };
-        let mesh = &mut meshed.mesh;
+        let Some(mesh) = self.mesh() else { return };
         match mail {
             MeshMail::View(view) => mesh.handle_view(now, view),
             MeshMail::Lost(node) => mesh.handle_lost(node),
@@ -318,8 +356,8 @@ impl Conns {
     /// This node takes nothing new from now on, and its peers know.
     pub(crate) fn leave_mesh(&mut self) {
         let now = self.now;
-        if let Some(meshed) = &mut self.meshed {
-            meshed.mesh.leave(now);
+        if let Some(mesh) = self.mesh() {
+            mesh.leave(now);
         }
     }
 
@@ -328,6 +366,7 @@ impl Conns {
         let now = self.now;
         let Some(meshed) = &mut self.meshed else { return true };
         meshed.mesh.report_idle(now, is_idle);
+        meshed.is_stirred = true;
         let is_closing = meshed.mesh.is_closing();
         let is_closed = is_closing && meshed.slots == 0;
         self.run_mesh();
@@ -342,9 +381,9 @@ impl Conns {
     /// What is counted of the links.
     pub(crate) fn mesh_stats(&self) -> Option<MeshStats> {
         let meshed = self.meshed.as_ref()?;
-        let mut stats = meshed.mesh.stats.clone();
-        let links = self.table.iter().filter(|conn| conn.speaks == Speaks::Mesh);
-        stats.queue_bytes = links.map(|conn| conn.backlog() as u64).sum();
+        let mut stats = meshed.mesh.stats();
+        let waiting = |id: ConnId| self.get(id).map_or(0, Conn::backlog) as u64;
+        stats.queue_bytes = meshed.mesh.links().map(waiting).sum();
         Some(stats)
     }
 

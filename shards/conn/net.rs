@@ -112,6 +112,10 @@ impl Net for Conns {
         self.post_letter(to, letter)
     }
 
+    fn letter_message_bytes_max(&self) -> usize {
+        self.limits.message_bytes_max
+    }
+
     fn timer(&mut self, at: Millis, key: TimerKey) {
         self.wheel.insert(at, Due::Service(key));
     }

@@ -381,6 +381,14 @@ impl Engine {
             Route::Gone(origin) if origin.at == from => {
                 self.handle_gone_place(net, Place::from_origin(origin));
             }
+            Route::Dropped(origins) => {
+                for origin in origins.iter().filter(|origin| ours(origin)) {
+                    let exchange = Place::from_origin(*origin).exchange;
+                    if self.awaited(net, from, exchange).is_some() {
+                        self.fail_away(net, exchange, Setback::NodeLost(from.node));
+                    }
+                }
+            }
             Route::Watch { tasks, again } => {
                 let tasks: Vec<SessionToken> = tasks.iter().map(from_letter).collect();
                 self.watched(net, from, &tasks, again);

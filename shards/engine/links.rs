@@ -1,15 +1,20 @@
 //! What other nodes say, who they are, and what happens to the links to them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use erlmcp_cluster::Spot;
 use erlmcp_cluster::letter::Letter;
+use erlmcp_cluster::letter::route::{Origin, Route};
 use erlmcp_cluster::view::View;
 
 use super::Engine;
 use super::aways::Setback;
 use super::out::Place;
 use crate::net::{Exchange, LinkEvent, Net};
+
+/// Exchanges in one letter.
+const LETTER_ORIGINS_MAX: usize = 1024;
 
 impl Engine {
     pub(super) fn letter<N: Net>(&mut self, net: &mut N, from: Spot, letter: Letter<'_>) {
@@ -64,9 +69,17 @@ impl Engine {
             self.fail_away(net, exchange, Setback::NodeLost(node));
         }
         let there = self.waiters.keys().filter(|place| place.at.node == node);
+        let mut dropped: BTreeMap<Spot, Vec<Origin>> = BTreeMap::new();
         let there: Vec<Place> = there.copied().collect();
         for place in there {
             self.handle_gone_place(net, place);
+            dropped.entry(place.at).or_default().push(place.to_origin());
+        }
+        // A request may have come over a new link before we heard that the old one broke.
+        for (holder, origins) in dropped {
+            for origins in origins.chunks(LETTER_ORIGINS_MAX) {
+                net.post(holder, &Letter::Route(Route::Dropped(origins.to_vec())));
+            }
         }
         self.doubt_watchers(node);
     }

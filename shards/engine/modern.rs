@@ -228,7 +228,7 @@ impl Engine {
         Ok(uris.into_iter().collect())
     }
 
-    /// Ends a listen stream from our side: its result, then the end (digest c.10.7), over HTTP after `last`.
+    /// Ends a listen stream from our side: its result, then the end (digest c.10.7), over HTTP before `last`.
     pub(super) fn end_listen<N: Net>(&mut self, net: &mut N, key: Key, last: &[u8]) {
         let Some(listen) = self.listens.remove(key) else { return };
         let mut result = Vec::with_capacity(160);
@@ -241,7 +241,7 @@ impl Engine {
         match listen.out {
             ListenOut::Http(place) => {
                 self.waiters.remove(&place);
-                out::end(net, self.me(), place, &[last, &out::event(&text, None)].concat());
+                out::end(net, self.me(), place, &[&*out::event(&text, None), last].concat());
             }
             ListenOut::Pipe(conn) => {
                 self.pipes.remove_listen(conn, key);

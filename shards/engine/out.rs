@@ -4,7 +4,10 @@
 use erlmcp_cluster::Spot;
 use erlmcp_cluster::letter::Letter;
 use erlmcp_cluster::letter::route::{Origin, Reply, Route};
+use erlmcp_protocol::jsonrpc::{self, Message};
+use erlmcp_protocol::mcp::{RpcError, codes};
 use erlmcp_protocol::sse;
+use serde_json::json;
 
 use super::EngineMail;
 use crate::io::ConnId;
@@ -145,10 +148,11 @@ pub fn pipe_reply<N: Net>(net: &mut N, me: Spot, to: Place, message: &[u8]) {
             message: message.into(),
         };
         net.mail_surely(to.at.shard, Mail::Engine(mail));
-    } else {
-        let to_there = to.to_origin();
-        net.post(to.at, &Letter::Route(Route::PipeReply { to: to_there, message }));
+        return;
     }
+    let refusal = (message.len() > net.letter_message_bytes_max()).then(|| too_large(net, message));
+    let (message, to_there) = (refusal.as_deref().unwrap_or(message), to.to_origin());
+    net.post(to.at, &Letter::Route(Route::PipeReply { to: to_there, message }));
 }
 
 /// Applies what another shard asked for to one of our exchanges.
@@ -171,10 +175,48 @@ fn send<N: Net>(net: &mut N, me: Spot, to: Place, reply: Reply<'_>) {
         let op = ReplyOp::new(reply);
         let mail = Mail::Engine(EngineMail::Reply { from: me.shard, exchange: to.exchange, op });
         net.mail_surely(to.at.shard, mail);
-    } else {
-        let there = to.to_origin();
-        net.post(to.at, &Letter::Route(Route::Reply { to: there, reply }));
+        return;
     }
+    let there = to.to_origin();
+    let post = |net: &mut N, reply| {
+        net.post(to.at, &Letter::Route(Route::Reply { to: there, reply }));
+    };
+    let (Reply::Respond { body: text, .. }
+    | Reply::Open(text)
+    | Reply::Write(text)
+    | Reply::End(text)) = reply;
+    if text.len() <= net.letter_message_bytes_max() {
+        return post(net, reply);
+    }
+    match reply {
+        Reply::Respond { body, .. } => {
+            let body = &too_large(net, body);
+            post(net, Reply::Respond { status: 500, retry_after: None, body });
+        }
+        Reply::End(last) => {
+            let data = last.windows(6).position(|six| six == b"data: ").map_or(0, |at| at + 6);
+            let message = last[data..].split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let last = event(&too_large(net, message), None);
+            post(net, Reply::End(&last));
+        }
+        // What is left out was only to be known meanwhile.
+        Reply::Open(_) => post(net, Reply::Open(b"")),
+        Reply::Write(_) => net.counters().error("reply_too_large"),
+    }
+}
+
+/// In the place of an answer that no letter can carry: an error with its id. Asked on its own node, it is given.
+fn too_large<N: Net>(net: &mut N, message: &[u8]) -> Vec<u8> {
+    net.counters().error("reply_too_large");
+    let id = match jsonrpc::parse(message) {
+        Ok(Message::Response { id, .. }) => Some(id),
+        _ => None,
+    };
+    let why = "The answer is too large to travel between nodes";
+    let error = RpcError::new(codes::INTERNAL_ERROR, why).with_data(json!({ "retryable": false }));
+    let mut text = Vec::with_capacity(160);
+    jsonrpc::write_error(&mut text, id.as_ref().map(|id| id.raw()), &error);
+    text
 }
 
 /// One SSE event around a message.

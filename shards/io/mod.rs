@@ -120,6 +120,9 @@ pub trait Io {
     fn random(&mut self, out: &mut [u8]);
     /// Arms the multishot accept of a listener. Not while it is armed.
     fn accept(&mut self, listener: ListenerIndex);
+    /// From where the connection came that was accepted into this slot, if that listener was told to remember
+    /// ([`uring::Uring::remember_callers`]). Asked once, right after the accept.
+    fn caller(&mut self, slot: u32) -> Option<SocketAddr>;
     /// Cancels the multishot accept; `AcceptEnded` with ECANCELED follows, unless it had ended already.
     fn accept_stop(&mut self, listener: ListenerIndex);
     /// Closes the listening socket for good.

@@ -50,6 +50,26 @@ pub fn probe() -> Result<Features, Missing> {
     Ok(Features { no_sqarray })
 }
 
+/// Whether rings can open connections too, from an address of their choice (Linux 6.11).
+pub fn probe_connect() -> Result<(), Missing> {
+    let ring = ring_builder(16, false).build(8).map_err(|err| Missing::from_setup(&err))?;
+    let mut known = Probe::new();
+    ring.submitter().register_probe(&mut known).map_err(|err| Missing::Broken("probing", err))?;
+    match CONNECTING.iter().find(|(code, _)| !known.is_supported(*code)) {
+        Some((_, name)) => Err(Missing::Operation(name)),
+        None => Ok(()),
+    }
+}
+
+/// What opening a connection needs.
+pub(super) const CONNECTING: [(u8, &str); 5] = [
+    (opcode::Socket::CODE, "SOCKET"),
+    (opcode::SetSockOpt::CODE, "URING_CMD"),
+    (opcode::Bind::CODE, "BIND"),
+    (opcode::Connect::CODE, "CONNECT"),
+    (opcode::LinkTimeout::CODE, "LINK_TIMEOUT"),
+];
+
 /// Builds a tiny ring with our flags; without the newest of them if need be.
 fn flags() -> Result<bool, Missing> {
     match ring_builder(16, true).build(8) {

@@ -11,12 +11,14 @@
 //! IORING_OP_SHUTDOWN for ending both directions (the kernel always hands it to a worker thread; cancelling
 //! the receive and the send by their user data costs two cheap entries and close says the rest).
 
+mod callers;
 mod complete;
 mod config;
 mod connect;
 mod entropy;
 mod user_data;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -25,13 +27,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode, squeue};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::bells::Bells;
 use super::buffers::Buffers;
 use super::{Chunk, Completion, ConnId, Io, ListenerIndex, Millis};
+use callers::{NAME_WORDS, Name};
 pub use config::{RingStats, UringConfig};
 use connect::Dial;
 use entropy::Entropy;
@@ -47,6 +50,8 @@ pub struct Uring {
     bells: Arc<Bells>,
     shard: u16,
     capacity: u32,
+    /// Where connections came from that nobody has asked about yet, by slot.
+    callers: BTreeMap<u32, SocketAddr>,
     /// Completions reaped in the middle of a turn, for its end.
     stash: Vec<Completion>,
     adopted: Option<i32>,
@@ -72,6 +77,8 @@ struct Memory {
     bell_word: Box<u64>,
     /// The kernel reads a descriptor here and writes the slot it chose.
     adoption: Box<i32>,
+    /// The kernel writes addresses here; by listener, for those that remember who calls.
+    names: BTreeMap<ListenerIndex, Box<Name>>,
 }
 
 struct Sending {
@@ -147,6 +154,7 @@ impl Uring {
             free_dials: Vec::new(),
             bell_word: Box::new(0),
             adoption: Box::new(-1),
+            names: BTreeMap::new(),
         };
         let listener = |socket| Listener { socket: Some(socket), armed: false };
         let mut uring = Self {
@@ -157,6 +165,7 @@ impl Uring {
             bells,
             shard,
             capacity: config.capacity,
+            callers: BTreeMap::new(),
             stash: Vec::new(),
             adopted: None,
             bell_heard: false,
@@ -267,6 +276,14 @@ impl Uring {
         self.stats.cq_dropped = u64::from(self.ring.completion().overflow());
     }
 
+    /// What the kernel wrote for the accept of this listener that has just completed.
+    fn name_words(&mut self, listener: ListenerIndex) -> Option<[u32; NAME_WORDS]> {
+        let name = self.memory.names.get_mut(&listener)?;
+        let (words, _) = name.place();
+        // SAFETY: the box is alive and as large; volatile because the kernel wrote behind the compiler's back.
+        Some(unsafe { words.cast::<[u32; NAME_WORDS]>().read_volatile() })
+    }
+
     fn arm_foreign_bell(&mut self) {
         let Some(event) = self.bells.event(self.shard) else { return };
         let word = (&raw mut *self.memory.bell_word).cast::<u8>();
@@ -350,8 +367,20 @@ impl Io for Uring {
         if std::mem::replace(&mut state.armed, true) {
             return;
         }
-        let entry = opcode::AcceptMulti::new(Fd(socket.as_raw_fd())).allocate_file_index(true);
-        self.push(&entry.build().user_data(pack(Op::Accept, 0, u32::from(listener))));
+        let socket = Fd(socket.as_raw_fd());
+        let entry = match self.memory.names.get_mut(&listener) {
+            None => opcode::AcceptMulti::new(socket).allocate_file_index(true).build(),
+            Some(name) => {
+                let (address, length) = name.place();
+                let slot = Some(DestinationSlot::auto_target());
+                opcode::Accept::new(socket, address, length).file_index(slot).build()
+            }
+        };
+        self.push(&entry.user_data(pack(Op::Accept, 0, u32::from(listener))));
+    }
+
+    fn caller(&mut self, slot: u32) -> Option<SocketAddr> {
+        self.callers.remove(&slot)
     }
 
     fn accept_stop(&mut self, listener: ListenerIndex) {

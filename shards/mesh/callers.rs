@@ -152,3 +152,97 @@ impl Caller {
         self.pause_ms = (self.pause_ms * 2).min(PAUSE_MS_MAX);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use erlmcp_cluster::view::{Member, State};
+
+    use super::*;
+
+    const NODE: u16 = 2;
+
+    fn view(shards: u16, epoch: u32, state: State) -> View {
+        let address = |shard| SocketAddr::from(([10, 0, 0, 2], 7000 + shard));
+        let addresses = (0..shards).map(address).collect();
+        let member = Member { node: NODE, epoch, incarnation: 0, state, addresses };
+        View { me: 1, version: 1, members: vec![member] }
+    }
+
+    /// The one call that is due.
+    #[track_caller]
+    fn only(due: &[(Call, SocketAddr)]) -> Call {
+        assert_eq!(due.len(), 1, "{due:?}");
+        due[0].0
+    }
+
+    #[test]
+    fn each_shard_calls_the_one_that_is_its_own_modulo_their_number() {
+        for (shard, shards, expect) in [(0, 1, 0), (3, 2, 1), (1, 4, 1), (5, 3, 2)] {
+            let mut callers = Callers::new(shard, 1);
+            let due = callers.handle_view(0, &view(shards, 7, State::Alive));
+            assert_eq!(due[0].1.port(), 7000 + expect, "shard {shard} of {shards}");
+        }
+    }
+
+    #[test]
+    fn pauses_grow_to_their_bound_and_begin_anew_after_a_link() {
+        let mut callers = Callers::new(1, 1);
+        let (mut now, alive) = (1_000, view(1, 7, State::Alive));
+        let mut call = only(&callers.handle_view(now, &alive));
+        let mut longest = 0;
+        for failures in 0..20 {
+            callers.handle_failed(now, call, false);
+            let pause = callers.poll_timeout() - now;
+            let most = (PAUSE_MS_MIN << failures.min(10)).min(PAUSE_MS_MAX);
+            assert!((most / 2..=most).contains(&pause), "{pause} after {failures}");
+            longest = longest.max(pause);
+            now += pause;
+            assert!(callers.handle_timeout(now - 1).is_empty());
+            call = only(&callers.handle_timeout(now));
+        }
+        assert!(PAUSE_MS_MAX / 2 <= longest);
+        assert!(callers.handle_linked(call, Peer { node: NODE, epoch: 7, shard: 0 }));
+        assert_eq!(callers.poll_timeout(), Millis::MAX);
+        callers.handle_up(NODE);
+        callers.handle_unlinked(now, NODE);
+        assert!(callers.poll_timeout() - now <= PAUSE_MS_MIN);
+    }
+
+    #[test]
+    fn who_is_refused_is_in_no_hurry() {
+        let mut callers = Callers::new(1, 1);
+        let call = only(&callers.handle_view(0, &view(1, 7, State::Alive)));
+        callers.handle_failed(0, call, true);
+        assert!(PAUSE_REFUSED_MS_MIN / 2 <= callers.poll_timeout());
+    }
+
+    #[test]
+    fn a_link_to_somebody_else_is_not_taken() {
+        let mut callers = Callers::new(1, 1);
+        let call = only(&callers.handle_view(0, &view(1, 7, State::Alive)));
+        for (node, epoch, shard) in [(3, 7, 0), (NODE, 8, 0), (NODE, 7, 1)] {
+            assert!(!callers.handle_linked(call, Peer { node, epoch, shard }));
+        }
+        assert!(callers.handle_linked(call, Peer { node: NODE, epoch: 7, shard: 0 }));
+    }
+
+    #[test]
+    fn what_comes_of_an_attempt_at_an_earlier_run_means_nothing() {
+        let mut callers = Callers::new(1, 1);
+        let old = only(&callers.handle_view(0, &view(1, 7, State::Alive)));
+        let new = only(&callers.handle_view(5, &view(1, 8, State::Alive)));
+        callers.handle_failed(6, old, true);
+        assert_eq!(callers.poll_timeout(), Millis::MAX, "the new attempt is under way");
+        assert!(!callers.handle_linked(old, Peer { node: NODE, epoch: 7, shard: 0 }));
+        assert!(callers.handle_linked(new, Peer { node: NODE, epoch: 8, shard: 0 }));
+    }
+
+    #[test]
+    fn the_dead_are_not_called() {
+        let mut callers = Callers::new(1, 1);
+        let call = only(&callers.handle_view(0, &view(1, 7, State::Alive)));
+        assert!(callers.handle_view(1, &view(1, 7, State::Dead)).is_empty());
+        callers.handle_failed(2, call, false);
+        assert_eq!(callers.poll_timeout(), Millis::MAX);
+    }
+}

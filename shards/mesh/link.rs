@@ -152,9 +152,8 @@ impl Mesh {
         };
         let Some(peer) = link.peer else { return self.greet(now, id, input) };
         let is_news = std::mem::replace(&mut link.heard_at, now) != now;
-        if is_news && let Role::Lead(members) = &mut self.role {
-            members.handle_heard(now, peer.node);
-            self.run_lead(now);
+        if is_news {
+            self.hear(now, peer);
         }
         let Some(link) = self.links.get_mut(&id.slot) else { return Read::Broken };
         let (frame, used) = match frame::read(input, bytes_max) {
@@ -189,7 +188,32 @@ impl Mesh {
                 self.try_open(id.slot);
                 Read::Consumed(used)
             }
+            // It has heard who we are, and cannot have us.
+            Frame::Refuse(why) => {
+                link.end = End::Ours;
+                let address = link.address();
+                self.stats.refused_by_peers += 1;
+                self.refusals.note_theirs(now, address, why.name());
+                self.acts.push_back(Act::Cut(id));
+                Read::Broken
+            }
             _ => self.cut(now, id, "forged"),
+        }
+    }
+
+    /// There is something to be read, and it is our fault that it is not: who said it lives.
+    pub(crate) fn handle_unread(&mut self, now: Millis, id: ConnId) {
+        if let Some(peer) = self.link_mut(id).and_then(|link| link.peer) {
+            self.hear(now, peer);
+        }
+    }
+
+    /// Somebody lives; if it is another run than the one that is known, that says nothing about the latter.
+    fn hear(&mut self, now: Millis, peer: Peer) {
+        let Role::Lead(members) = &mut self.role else { return };
+        if members.view().member(peer.node).is_some_and(|member| member.epoch == peer.epoch) {
+            members.handle_heard(now, peer.node);
+            self.run_lead(now);
         }
     }
 
@@ -226,24 +250,23 @@ impl Mesh {
         link.peer = Some(peer);
         match (link.side, &mut self.role) {
             (Side::Accepted { .. }, _) => self.crowd_out(id, peer),
+            (Side::Dialled { target, .. }, Role::Lead(_)) if peer.shard != LEAD => {
+                return self.turn_away(now, id, target);
+            }
             (Side::Dialled { target, .. }, Role::Lead(members)) => {
                 if !members.handle_linked(now, target, identity) {
                     self.links.remove(&id.slot);
                     self.acts.push_back(Act::Cut(id));
                     return false;
                 }
-                self.own.insert(peer.node, id);
+                self.own(peer.node, id);
                 self.run_lead(now);
             }
             (Side::Dialled { target, call }, Role::Follower(callers)) => {
                 if !call.is_some_and(|call| callers.handle_linked(call, peer)) {
-                    self.refuse(now, Some(target), "wrong_peer");
-                    // Whoever it is: as good as a handshake that failed.
-                    self.disown(id);
-                    self.acts.push_back(Act::Cut(id));
-                    return false;
+                    return self.turn_away(now, id, target);
                 }
-                self.own.insert(peer.node, id);
+                self.own(peer.node, id);
             }
         }
         self.try_open(id.slot);
@@ -286,6 +309,10 @@ impl Mesh {
             Side::Dialled { .. } if link.is_welcome => {
                 link.is_open = true;
                 self.stats.links_out += 1;
+                let early = self.early.take(peer.node);
+                if !early.is_empty() {
+                    self.acts.push_back(Act::Write { link: link_id, bytes: early });
+                }
                 self.acts.push_back(Act::Tell { node: peer.node, event: LinkEvent::Up });
                 if let Role::Follower(callers) = &mut self.role {
                     callers.handle_up(peer.node);
@@ -360,12 +387,22 @@ impl Mesh {
         self.acts.push_back(Act::Finish(id));
     }
 
-    /// The link counts as one whose handshake failed.
-    fn disown(&mut self, id: ConnId) {
+    /// This is our link to that node from now on; one that nobody wanted any more goes.
+    fn own(&mut self, node: u16, id: ConnId) {
+        if let Some(old) = self.own.insert(node, id) {
+            self.give_up(old);
+        }
+    }
+
+    /// Another shard was wanted there: as good as a handshake that failed.
+    fn turn_away(&mut self, now: Millis, id: ConnId, target: SocketAddr) -> bool {
+        self.refuse(now, Some(target), "wrong_peer");
         if let Some(link) = self.link_mut(id) {
             link.peer = None;
             link.end = End::Ours;
         }
+        self.acts.push_back(Act::Cut(id));
+        false
     }
 
     /// A link has no room for what must be said on it.
@@ -379,7 +416,12 @@ impl Mesh {
     }
 
     /// Counts a refusal, and tells the operator, but not for ever.
-    fn refuse(&mut self, now: Millis, address: Option<SocketAddr>, reason: &'static str) {
+    pub(super) fn refuse(
+        &mut self,
+        now: Millis,
+        address: Option<SocketAddr>,
+        reason: &'static str,
+    ) {
         self.stats.refuse(reason);
         self.refusals.note_ours(now, address, reason);
     }

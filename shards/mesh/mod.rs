@@ -15,6 +15,7 @@
 mod callers;
 mod config;
 mod drain;
+mod early;
 mod link;
 mod refusals;
 mod stats;
@@ -33,6 +34,7 @@ use erlmcp_cluster::view::{Member, State, View};
 
 use self::callers::{Call, Callers};
 pub use self::config::{MeshConfig, MeshSeat, QUEUE_BYTES_MAX};
+use self::early::Early;
 pub(crate) use self::link::Read;
 use self::link::{End, Link, Peer};
 use self::refusals::Refusals;
@@ -43,6 +45,8 @@ use crate::net::LinkEvent;
 
 /// Links of other nodes that a shard accepts; more are closed. Strangers are among them until their handshake fails.
 pub(crate) const ACCEPTED_MAX: usize = 4 * 64;
+/// Slots of links, ours and those that are closing among them; what comes beyond is closed at once.
+pub(crate) const SLOTS_MAX: u32 = 2 * ACCEPTED_MAX as u32;
 /// Links of one shard of another node that are kept. It needs one; a second may be on its way.
 const ACCEPTED_PER_SPOT_MAX: usize = 2;
 /// The lead shard's number.
@@ -83,6 +87,7 @@ pub(crate) struct Mesh {
     refusals: Refusals,
     acts: VecDeque<Act>,
     drain: drain::Drain,
+    early: Early,
     pub(crate) stats: MeshStats,
 }
 
@@ -107,9 +112,11 @@ impl Mesh {
     pub(crate) fn new(seat: MeshSeat, message_bytes_max: usize, now: Millis, seed: u64) -> Self {
         let MeshSeat { me, config } = seat;
         let role = if me.shard == LEAD {
+            // One list of peers may serve all nodes: who is on it need not dial itself.
+            let is_other = |seed: &&SocketAddr| !me.addresses.contains(seed);
             let members = MembershipConfig {
                 me: (*me).clone(),
-                seeds: config.seeds.clone(),
+                seeds: config.seeds.iter().filter(is_other).copied().collect(),
                 heartbeat_ms: config.heartbeat_ms,
                 node_timeout_ms: config.node_timeout_ms,
             };
@@ -138,6 +145,7 @@ impl Mesh {
             refusals: Refusals::default(),
             acts: VecDeque::from([Act::TellView]),
             drain: drain::Drain::new(shards),
+            early: Early::default(),
             stats: MeshStats::default(),
             me,
             config,
@@ -171,7 +179,18 @@ impl Mesh {
     /// The link on which letters go to a node.
     pub(crate) fn route(&self, node: u16) -> Option<ConnId> {
         let id = *self.own.get(&node)?;
-        self.links.get(&id.slot).filter(|link| link.is_open).map(|link| link.id)
+        let link = self.links.get(&id.slot)?;
+        (link.is_open && link.end == End::Not).then_some(link.id)
+    }
+
+    /// Somebody connected, and there is no slot left to hear them out.
+    pub(crate) fn handle_crowd(&mut self, now: Millis, from: Option<SocketAddr>) {
+        self.refuse(now, from, "full");
+    }
+
+    /// All links, those that have not proven anything among them.
+    pub(crate) fn links(&self) -> impl Iterator<Item = ConnId> {
+        self.links.values().map(|link| link.id)
     }
 
     /// Bytes that may be queued before a letter of this urgency is refused.
@@ -242,6 +261,28 @@ impl Mesh {
         self.acts.push_back(Act::Tell { node, event: LinkEvent::Lost });
     }
 
+    /// An answer for which there is no link yet. `false`: there will be none, and everybody is told.
+    pub(crate) fn hold(&mut self, now: Millis, node: u16, frame: Vec<u8>) -> bool {
+        if self.is_closing() || self.view.peers().all(|member| member.node != node) {
+            return false;
+        }
+        if !self.early.has_room() {
+            self.break_with(node);
+            return false;
+        }
+        self.early.push(now, node, frame);
+        true
+    }
+
+    /// Ends all links of this node with another, so that both know that answers are lost.
+    fn break_with(&mut self, node: u16) {
+        self.early.take(node);
+        let Some(epoch) = self.view.member(node).map(|member| member.epoch) else { return };
+        self.stats.drop_letter("no_link");
+        self.handle_cut(node, epoch);
+        self.mail_others(|| Mail::Cut { node, epoch });
+    }
+
     /// Handshakes from now on prove these.
     pub(crate) fn handle_secrets(&mut self, secrets: Arc<Secrets>) {
         self.secrets = secrets;
@@ -249,6 +290,9 @@ impl Mesh {
 
     /// It is [`Mesh::poll_timeout`], or later.
     pub(crate) fn handle_timeout(&mut self, now: Millis) {
+        while let Some(node) = self.early.overdue(now) {
+            self.break_with(node);
+        }
         match &mut self.role {
             Role::Lead(members) => {
                 members.handle_timeout(now);
@@ -266,13 +310,28 @@ impl Mesh {
         self.acts.pop_front()
     }
 
+    /// Whether there is something to be done.
+    pub(crate) fn has_acts(&self) -> bool {
+        !self.acts.is_empty()
+    }
+
+    /// What is counted, and who is in the cluster.
+    pub(crate) fn stats(&self) -> MeshStats {
+        let members = match &self.role {
+            Role::Lead(members) => Some(members.counters()),
+            Role::Follower(_) => None,
+        };
+        MeshStats { members, ..self.stats.clone() }
+    }
+
     /// When to call [`Mesh::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Millis {
-        match &self.role {
-            _ if self.is_closing() => Millis::MAX,
+        let role = match &self.role {
+            _ if self.is_closing() => return Millis::MAX,
             Role::Lead(members) => members.poll_timeout(),
             Role::Follower(callers) => callers.poll_timeout(),
-        }
+        };
+        role.min(self.early.poll_timeout())
     }
 
     fn dial(&mut self, target: SocketAddr, call: Option<Call>) {
@@ -333,11 +392,15 @@ impl Mesh {
     fn change_view(&mut self, now: Millis, view: Arc<View>) {
         let before = std::mem::replace(&mut self.view, view);
         self.acts.push_back(Act::TellView);
+        if matches!(self.role, Role::Lead(_)) {
+            log_changes(&before, &self.view);
+        }
         for member in before.peers() {
             if self.view.home(member.node, member.epoch).is_none() {
                 // Its letters are no longer those of a member; it must come in again by the front door.
                 let node = member.node;
                 self.handle_cut(node, member.epoch);
+                self.early.take(node);
                 self.acts.push_back(Act::Tell { node, event: LinkEvent::Lost });
             }
         }
@@ -371,6 +434,23 @@ impl Mesh {
                 self.run_lead(now);
             }
             Role::Follower(callers) => callers.handle_unlinked(now, node),
+        }
+    }
+}
+
+/// Tells the operator who came and who went.
+fn log_changes(before: &View, after: &View) {
+    for member in after.members.iter().filter(|member| member.node != after.me) {
+        let (node, epoch) = (member.node, member.epoch);
+        let known = before.member(node).filter(|known| known.epoch == epoch);
+        match (known.map(|known| known.state), member.state) {
+            (Some(state), now) if state == now => {}
+            (None | Some(State::Dead), State::Alive) => log::info!("node {node} is here"),
+            (_, State::Leaving) => log::info!("node {node} is leaving"),
+            (Some(State::Leaving), State::Dead) => log::info!("node {node} has left"),
+            (Some(_), State::Dead) => log::warn!("node {node} is gone"),
+            (_, State::Suspect) => log::debug!("node {node} is silent"),
+            _ => {}
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use erlmcp_cluster::membership::Counters;
+
 /// The links of one shard, for a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MeshStats {
@@ -28,13 +30,15 @@ pub struct MeshStats {
     /// Bytes that wait to be sent, on all links.
     pub queue_bytes: u64,
     /// Letters that were not taken, by reason: `no_link`, `sync`, `request`, `reply` (the link was short of room for
-    /// that urgency), `too_large`.
+    /// that urgency), `too_large`; or that came and are for nobody: `nowhere`, `malformed`.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Links that were refused or cut by this end, by reason: the names of [`erlmcp_cluster::link::Refused`], and
-    /// `full`, `wrong_peer`, `forged`, `frame_oversize`, `frame_malformed`, `letter_malformed`.
+    /// `full`, `wrong_peer`, `forged`, `frame_oversize`, `frame_malformed`, `member_malformed`.
     pub refused: BTreeMap<&'static str, u64>,
     /// Links that were refused by the other end.
     pub refused_by_peers: u64,
+    /// What the members' machine counts; only the first shard has one.
+    pub members: Option<Counters>,
 }
 
 impl MeshStats {

@@ -13,17 +13,16 @@ use erlmcp_cluster::letter::Order;
 use erlmcp_cluster::view::View;
 use erlmcp_shards::lookout::Lookout;
 
-use super::changes::changes;
 use super::report::{REPORT_BYTES_MAX, Report};
 
 /// Nodes whose reports are kept, at most; far beyond what a full mesh can be.
 const REPORTS_MAX: usize = 1024;
 
 /// Something to look at, for who waits for events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Nudge {
-    /// There is another view: [`Board::news`].
-    View,
+    /// The cluster has changed.
+    View(Arc<View>),
     /// That node passed on what an operator wants.
     Order(u16, Order),
 }
@@ -110,14 +109,10 @@ impl Board {
         heard.into_iter().map(|(node, at, bytes)| (node, last(at, &bytes))).collect()
     }
 
-    /// What has changed since `seen`, a line each, as operators read it; `seen` is brought up to date. What nobody
-    /// belongs to any more is forgotten.
-    pub fn news(&self, seen: &mut Arc<View>) -> Vec<String> {
+    /// Forgets the reports of nodes that nobody knows any more.
+    pub fn tidy(&self) {
         let view = self.view();
         self.lock().retain(|node, _| view.member(*node).is_some());
-        let lines = changes(seen, &view);
-        *seen = view;
-        lines
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, Heard>> {
@@ -128,7 +123,7 @@ impl Board {
 impl Lookout for Board {
     fn handle_view(&self, view: &Arc<View>) {
         self.view.store(view.clone());
-        (self.nudge)(Nudge::View);
+        (self.nudge)(Nudge::View(view.clone()));
     }
 
     fn handle_status(&self, from: u16, bytes: &[u8]) {

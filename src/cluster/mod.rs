@@ -5,10 +5,10 @@
 //! Invariant: everything that is shown was said by a node or its membership; what nobody said is absent.
 
 mod board;
-mod changes;
+mod chronicle;
 mod report;
 mod seat;
 
 pub use board::{Board, Nudge};
 pub use report::{Report, SyncView};
-pub use seat::{ClusterSeat, ordered};
+pub use seat::ClusterSeat;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use erlmcp_shards::stats::ShardSnapshot;
+use erlmcp_shards::stats::{LATENCY_MICROS_MAX, ShardSnapshot};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,12 @@ pub struct SyncView {
     pub drops: u64,
     /// Links refused, by either end, since the start.
     pub refused: u64,
+    /// Copies of other nodes' sessions.
+    pub copies: u64,
+    /// Sessions taken over from other nodes, since the start.
+    pub adopted: u64,
+    /// How long the oldest change of a session waits to be copied, milliseconds.
+    pub lag_ms: u64,
 }
 
 impl Report {
@@ -128,6 +134,11 @@ impl SyncView {
             sum.drops += mesh.dropped.values().sum::<u64>();
             sum.refused += mesh.refused.values().sum::<u64>() + mesh.refused_by_peers;
         }
+        for counters in shards.iter().map(|shard| &shard.counters) {
+            sum.copies += counters.copies_active;
+            sum.adopted += counters.sessions_adopted;
+            sum.lag_ms = sum.lag_ms.max(counters.sync_lag_ms);
+        }
         sum
     }
 }
@@ -150,7 +161,8 @@ fn unpack(packed: &[(u64, u64)]) -> Histogram<u64> {
     let mut value: u64 = 0;
     for (distance, count) in packed {
         value = value.saturating_add(*distance);
-        histogram.saturating_record_n(value, *count);
+        // Cannot fail: it resizes itself, and the value is bounded.
+        let _ = histogram.record_n(value.min(LATENCY_MICROS_MAX), *count);
     }
     histogram
 }

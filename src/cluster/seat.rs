@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use erlmcp_cluster::letter::Order;
 use erlmcp_cluster::secret::Secrets;
-use erlmcp_cluster::view::View;
 use erlmcp_protocol::seal::Keyring;
 use erlmcp_shards::mesh::{MeshConfig, QUEUE_BYTES_MAX};
 
+use super::chronicle::Chronicle;
 use super::{Board, Nudge};
 use crate::config::{ClusterConfig, Config};
 use crate::running::Event;
@@ -21,10 +22,9 @@ pub struct ClusterSeat {
     epoch: u32,
     config: ClusterConfig,
     secret_file: PathBuf,
-    secrets: Secrets,
+    secrets: Arc<Secrets>,
     board: Arc<Board>,
-    /// What was logged last.
-    seen: Arc<View>,
+    chronicle: Chronicle,
 }
 
 impl ClusterSeat {
@@ -40,13 +40,13 @@ impl ClusterSeat {
         let (Some(node), Some(secret_file)) = (cluster.node, &cluster.secret_file) else {
             return Ok(None);
         };
-        let secrets = secret::read(secret_file)?;
+        let secrets = Arc::new(secret::read(secret_file)?);
         let (seeds, names_itself) = cluster.seeds(shards);
         if names_itself {
             log::info!("peers names this node itself: left out");
         }
         let nudge = move |nudge| {
-            // A full queue has a nudge of this kind in it already, or so many orders that one more says nothing.
+            // A full queue means that nobody reads: a line of the log is lost, the view itself is not.
             let _ = events.try_send(Event::Cluster(nudge));
         };
         let board = Arc::new(Board::new(node, epoch, seeds.clone(), nudge));
@@ -56,7 +56,7 @@ impl ClusterSeat {
             config: ClusterConfig { peers: seeds, ..cluster.clone() },
             secret_file: secret_file.clone(),
             secrets,
-            seen: board.view(),
+            chronicle: Chronicle::new(board.view()),
             board,
         }))
     }
@@ -76,12 +76,17 @@ impl ClusterSeat {
         Arc::new(secret::keyring(&self.secrets))
     }
 
+    /// What links prove themselves with.
+    pub fn secrets(&self) -> &Arc<Secrets> {
+        &self.secrets
+    }
+
     /// What the shards' links need to know.
     pub fn mesh(&self) -> MeshConfig {
         MeshConfig {
             listen: self.config.listen,
             seeds: self.config.peers.clone(),
-            secrets: Arc::new(self.secrets.clone()),
+            secrets: self.secrets.clone(),
             epoch: self.epoch,
             heartbeat_ms: self.config.heartbeat_ms,
             node_timeout_ms: self.config.node_timeout_ms,
@@ -89,28 +94,25 @@ impl ClusterSeat {
         }
     }
 
-    /// Logs what has changed in the cluster.
-    pub fn tell_news(&mut self) {
-        for line in self.board.news(&mut self.seen) {
-            log::info!("{line}");
+    /// Logs what has changed in the cluster. What operators want of this node is the answer.
+    pub fn handle_nudge(&mut self, nudge: Nudge) -> Option<(u16, Order)> {
+        match nudge {
+            Nudge::View(view) => {
+                for (level, line) in self.chronicle.handle_view(Instant::now(), view) {
+                    log::log!(level, "{line}");
+                }
+                self.board.tidy();
+                None
+            }
+            Nudge::Order(from, order) => Some((from, order)),
         }
     }
 
-    /// Reads the secret file anew. `Ok(None)`: it says what it said. What is wrong with it changes nothing.
-    pub fn reread(&mut self) -> Result<Option<(Arc<Secrets>, Arc<Keyring>)>, SecretError> {
-        let secrets = secret::read(&self.secret_file)?;
-        if secrets == self.secrets {
-            return Ok(None);
-        }
+    /// Reads the secret file anew: whether it says something else now. What is wrong with it changes nothing.
+    pub fn reread(&mut self) -> Result<bool, SecretError> {
+        let secrets = Arc::new(secret::read(&self.secret_file)?);
+        let is_new = secrets != self.secrets;
         self.secrets = secrets;
-        Ok(Some((Arc::new(self.secrets.clone()), self.keyring())))
-    }
-}
-
-/// What an order says in the log.
-pub fn ordered(nudge: Nudge) -> Option<String> {
-    match nudge {
-        Nudge::View => None,
-        Nudge::Order(from, Order::Drain) => Some(format!("asked to drain through node {from}")),
+        Ok(is_new)
     }
 }

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use erlmcp_cluster::view::{State, View};
 use erlmcp_shards::mesh::MeshStats;
-use erlmcp_shards::stats::ShardSnapshot;
+use erlmcp_shards::stats::{Counters, ShardSnapshot};
 use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::Unit;
 
-use super::metrics::{Written, counters, gauges};
+use super::metrics::{Written, counters, gauge, gauges};
 use super::nodes::state_name;
 
 /// Appends the families of a node that is in a cluster.
@@ -19,7 +20,8 @@ pub fn encode(to: &mut DescriptorEncoder<'_>, view: &View, shards: &[ShardSnapsh
         shards.iter().filter_map(|shard| Some((shard.shard, shard.mesh.as_ref()?))).collect();
     links(to, &mesh)?;
     traffic(to, &mesh)?;
-    refusals(to, &mesh)
+    refusals(to, &mesh)?;
+    sessions(to, shards)
 }
 
 fn members(to: &mut DescriptorEncoder<'_>, view: &View) -> Written {
@@ -43,9 +45,8 @@ fn members(to: &mut DescriptorEncoder<'_>, view: &View) -> Written {
             })
         }),
     )?;
-    let peers = view.peers().count() as u64;
-    let none: [(&str, &str); 0] = [];
-    gauges(to, "erlmcp_mesh_peers", "Other nodes that are not dead", std::iter::once((none, peers)))
+    let peers = view.peers().count() as f64;
+    gauge(to, "erlmcp_mesh_peers", "Other nodes that are not dead", None, peers)
 }
 
 fn links(to: &mut DescriptorEncoder<'_>, mesh: &[(u16, &MeshStats)]) -> Written {
@@ -120,6 +121,32 @@ fn refusals(to: &mut DescriptorEncoder<'_>, mesh: &[(u16, &MeshStats)]) -> Writt
         "erlmcp_mesh_refusals_by_peers",
         "Links refused at the other end",
         by_shard(mesh, |mesh| mesh.refused_by_peers),
+    )
+}
+
+fn sessions(to: &mut DescriptorEncoder<'_>, shards: &[ShardSnapshot]) -> Written {
+    let each = |of: fn(&Counters) -> u64| {
+        shards.iter().map(move |shard| ([("shard", shard.shard.to_string())], of(&shard.counters)))
+    };
+    gauges(
+        to,
+        "erlmcp_session_copies",
+        "Copies of other nodes' sessions kept here",
+        each(|counters| counters.copies_active),
+    )?;
+    counters(
+        to,
+        "erlmcp_sessions_adopted",
+        "Sessions taken over from other nodes",
+        each(|counters| counters.sessions_adopted),
+    )?;
+    let lag_ms = shards.iter().map(|shard| shard.counters.sync_lag_ms).max().unwrap_or_default();
+    gauge(
+        to,
+        "erlmcp_sync_lag",
+        "How long the oldest change of a session waits to be copied",
+        Some(&Unit::Seconds),
+        lag_ms as f64 / 1e3,
     )
 }
 

@@ -314,7 +314,7 @@ pub(super) fn gauges<L: EncodeLabelSet>(
     Ok(())
 }
 
-fn gauge(
+pub(super) fn gauge(
     to: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

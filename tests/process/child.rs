@@ -41,6 +41,8 @@ pub struct Server {
     pub http: String,
     pub tcp: String,
     pub admin: String,
+    /// Where its first shard listens for other nodes; empty of a server that is alone.
+    pub mesh: String,
 }
 
 impl Server {
@@ -48,10 +50,23 @@ impl Server {
     pub fn start(words: &[&str]) -> Self {
         let free = "127.0.0.1:0";
         let mut command = command(&["--listen", free, "--tcp", free, "--admin", free]);
-        let mut child = command.args(words).spawn().expect("the binary starts");
+        command.args(words);
+        Self::spawn(command)
+    }
+
+    /// Starts as this says and waits for `ready`.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the binary starts");
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        let mut server =
-            Self { child, stdout, http: String::new(), tcp: String::new(), admin: String::new() };
+        let nowhere = String::new;
+        let mut server = Self {
+            child,
+            stdout,
+            http: nowhere(),
+            tcp: nowhere(),
+            admin: nowhere(),
+            mesh: nowhere(),
+        };
         loop {
             let mut line = String::new();
             if server.stdout.read_line(&mut line).expect("stdout is text") == 0 {
@@ -61,6 +76,7 @@ impl Server {
                 ["listening", "http", address] => server.http = address.to_owned(),
                 ["listening", "tcp", address] => server.tcp = address.to_owned(),
                 ["listening", "admin", address] => server.admin = address.to_owned(),
+                ["listening", "mesh", address] => server.mesh = address.to_owned(),
                 ["ready"] => return server,
                 _ => panic!("unexpected line {line:?}"),
             }

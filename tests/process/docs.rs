@@ -37,6 +37,21 @@ fn the_configuration_of_the_readme_says_the_defaults() {
 }
 
 #[test]
+fn the_cluster_of_the_readme_says_the_defaults_but_for_what_each_node_must_say() {
+    use erlmcp_shard::config::{ClusterConfig, Config, apply_file};
+    let mut config = Config::default();
+    assert_eq!(apply_file(&mut config, "README.md".as_ref(), examples("toml")[2]), []);
+    let said = config.cluster.expect("there is a section");
+    let expect = ClusterConfig {
+        node: Some(1),
+        peers: said.peers.clone(),
+        secret_file: Some("cluster.secret".into()),
+        ..ClusterConfig::default()
+    };
+    assert_eq!(said, expect);
+}
+
+#[test]
 fn every_socket_option_of_the_readme_exists_and_is_named() {
     let defaults = format!("{:?}", erlmcp_shard::config::SocketConfig::default());
     let fields = defaults.split([' ', '{']).filter_map(|word| word.strip_suffix(':'));

@@ -1,8 +1,10 @@
 //! Black-box tests of the built binary, and of the same server inside another program.
 
 mod child;
+mod cluster;
 mod docs;
 mod embed;
+mod operator;
 mod serve;
 mod session;
 mod stdio;

@@ -110,6 +110,17 @@ pub struct Attempt {
     pub sent_us: u64,
 }
 
+/// A node's failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// The target.
+    pub target: u16,
+    /// When.
+    pub at_us: u64,
+    /// How many sessions there were, over all nodes; those that came later did not have to move.
+    pub sessions: usize,
+}
+
 /// A tenth of a second of the run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Beat {
@@ -135,8 +146,8 @@ const TEXT_BYTES_MAX: usize = 200;
 pub struct Book {
     /// All sessions that were opened.
     pub sessions: Vec<Session>,
-    /// Which target fails, and when it did.
-    pub fault: Option<(u16, u64)>,
+    /// The node that failed.
+    pub fault: Option<Failure>,
     /// Since when it serves again.
     pub healed_us: Option<u64>,
     /// Right answers.
@@ -157,7 +168,7 @@ impl Book {
     /// An attempt ended; `due_us` is when its call should first have been made.
     pub fn end(&mut self, attempt: Attempt, ending: &Ending, due_us: u64, now_us: u64) {
         let blame = self.blame(attempt);
-        let after_fault = self.fault.is_some_and(|(_, at)| at <= attempt.sent_us);
+        let after_fault = self.fault.is_some_and(|fault| fault.at_us <= attempt.sent_us);
         let beat = self.beat(now_us);
         match ending {
             Ending::Right => {
@@ -189,8 +200,11 @@ impl Book {
     }
 
     fn blame(&self, attempt: Attempt) -> Blame {
-        let Some((victim, at)) = self.fault else { return Blame::None };
-        let session = attempt.session.and_then(|index| self.sessions.get(index as usize));
+        let Some(Failure { target: victim, at_us: at, sessions }) = self.fault else {
+            return Blame::None;
+        };
+        let old = attempt.session.filter(|index| (*index as usize) < sessions);
+        let session = old.and_then(|index| self.sessions.get(index as usize));
         let is_there = attempt.target == victim;
         let is_its = session.is_some_and(|session| session.target == victim);
         let has_moved = session.is_some_and(|session| session.answered_us.is_some());
@@ -225,9 +239,9 @@ impl Book {
 
     /// Sessions of the node that failed.
     pub fn of_victim(&self) -> impl Iterator<Item = (u32, &Session)> {
-        let victim = self.fault.map(|(victim, _)| victim);
-        let all = (0..).zip(&self.sessions);
-        all.filter(move |(_, session)| Some(session.target) == victim)
+        let fault = self.fault;
+        let all = (0..).zip(&self.sessions).take(fault.map_or(0, |fault| fault.sessions));
+        all.filter(move |(_, session)| fault.is_some_and(|fault| fault.target == session.target))
     }
 
     /// Sessions of the node that failed which have not answered since.
@@ -264,7 +278,7 @@ mod tests {
         };
         Book {
             sessions: (0..3).map(session).collect(),
-            fault: Some((1, FAULT_US)),
+            fault: Some(Failure { target: 1, at_us: FAULT_US, sessions: 3 }),
             ..Book::default()
         }
     }
@@ -317,6 +331,16 @@ mod tests {
         assert_eq!(book.waiting(), 1);
         let beat = Beat { right: 1, failed: 0, longest_us: 2 };
         assert_eq!(book.beats[(FAULT_US / BEAT_US) as usize], beat);
+    }
+
+    #[test]
+    fn sessions_that_came_after_the_fault_did_not_have_to_move() {
+        let mut book = book();
+        let later = Session { target: 1, ..book.sessions[1].clone() };
+        book.sessions.push(later);
+        assert_eq!((book.of_victim().count(), book.waiting()), (1, 1));
+        book.end(attempt(3, 0, FAULT_US + 1), &Ending::Late, 0, FAULT_US + 2);
+        assert_eq!(book.failed_by(Blame::None), 1);
     }
 
     #[test]

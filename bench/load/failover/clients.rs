@@ -116,6 +116,8 @@ pub struct Clients {
     opening: usize,
     next_id: u64,
     events: Vec<Event>,
+    /// Lines given up in this turn.
+    hung_up: Vec<u32>,
 }
 
 impl Clients {
@@ -162,6 +164,7 @@ impl Clients {
             opening: 0,
             next_id: ID_FIRST,
             events: Vec::new(),
+            hung_up: Vec::new(),
         })
     }
 
@@ -234,8 +237,12 @@ impl Clients {
         let mut events = std::mem::take(&mut self.events);
         self.lines.turn(self.sleep(), &mut events);
         let now = self.clock.us();
+        self.hung_up.clear();
         for event in events.drain(..) {
             match event {
+                // It happened before we gave the line up, and came to be told after.
+                Event::Opened(line) | Event::Answered(line, _) | Event::Ended(line, _)
+                    if self.hung_up.contains(&line) => {}
                 Event::Opened(line) => self.opened(line),
                 Event::Answered(line, answer) => self.answered(line, &answer, now),
                 Event::Ended(line, why) => self.ended(line, why, now),
@@ -308,7 +315,7 @@ impl Clients {
             }
             // Whether a session answers elsewhere is not asked of the node that failed.
             let avoid = match next.what {
-                What::Call(_, Purpose::Probe) => self.book.fault.map(|(victim, _)| victim),
+                What::Call(_, Purpose::Probe) => self.book.fault.map(|fault| fault.target),
                 _ => None,
             };
             match self.line_for(next.at, avoid) {
@@ -392,6 +399,7 @@ impl Clients {
         self.connected -= 1;
         self.nodes[usize::from(node)].lines -= 1;
         self.lines.close(line);
+        self.hung_up.push(line);
     }
 
     fn judge(&mut self, asked: &Ask, answer: &Answer) -> Ending {

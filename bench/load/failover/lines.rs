@@ -41,6 +41,8 @@ pub struct Lines {
     early: Vec<Event>,
 }
 
+/// How long a connection may take to stand.
+const DIAL_MS: u64 = 2000;
 /// Generations travel in 24 bits.
 const GENERATION_MASK: u32 = 0xFF_FFFF;
 
@@ -74,7 +76,7 @@ impl Lines {
         let source = self.sources.of(self.dials, target);
         self.dials = self.dials.wrapping_add(1);
         if self.can_connect {
-            self.ring.io.connect(line, target, source, None);
+            self.ring.io.connect(line, target, source, Some(DIAL_MS));
             return line;
         }
         let adopted =

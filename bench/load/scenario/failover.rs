@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::super::blocking::learn;
 use super::super::failover::Fault;
+use super::super::failover::book::Failure;
 use super::super::failover::clients::Clients;
 use super::super::failover::course::Course;
 use super::super::failover::watch::{Watch, status};
@@ -223,7 +224,9 @@ impl Play<'_> {
         // A moment, so that nobody is asleep between two looks.
         self.course.until(self.clients, 0.3, |_| false)?;
         let fault_us = self.clock.us();
-        self.clients.book.fault = Some((self.script.victim, fault_us));
+        let sessions = self.clients.book.sessions.len();
+        let fault = Failure { target: self.script.victim, at_us: fault_us, sessions };
+        self.clients.book.fault = Some(fault);
         send(pid, self.script.fault.signal())?;
         self.clients.probe(self.script.probe_rate);
         Ok(fault_us)
@@ -235,7 +238,7 @@ impl Play<'_> {
             .course
             .until(self.clients, MOVE_PATIENCE_S, |clients| clients.book.waiting() == 0)?;
         let node = self.node();
-        let since = self.clients.book.fault.map_or(0, |(_, at)| at);
+        let since = self.clients.book.fault.map_or(0, |fault| fault.at_us);
         let deadline_us = self.clock.us() + (SEEN_PATIENCE_S * 1e6) as u64;
         while !self.all_see(node, since, is_gone) && self.clock.us() < deadline_us {
             self.course.until(self.clients, 0.05, |_| false)?;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::ask::{Heard, Legacy, hello, modern, notification, request, response, tool};
 use super::tasks::{Yard, declared};
+use super::wire::LETTER_MESSAGE_BYTES_MAX;
 use super::world::{LAYOUT, NODE, SECRET, Sent, Setup, World};
 use crate::net::{CloseReason, Net, PipeKind, TimerKey};
 use crate::service::Service;
@@ -511,6 +512,33 @@ fn names_of_nodes_that_are_not_there_are_unknown() {
             assert_eq!(forged.get(&mut world).on(shard).reply().status, 404, "{what} on {shard}");
         }
     }
+}
+
+#[test]
+fn an_answer_that_no_letter_can_carry_is_an_error_and_not_a_silence() {
+    let mut world = cluster();
+    let session = world.initialize(0, "2025-11-25", json!({}));
+    for (length, fits) in
+        [(LETTER_MESSAGE_BYTES_MAX - 200, true), (LETTER_MESSAGE_BYTES_MAX, false)]
+    {
+        let text = "x".repeat(length);
+        let echo = |world: &mut World, id, shard| {
+            session.call(world, id, "echo", json!({ "text": text })).on(shard).reply()
+        };
+        assert_eq!(echo(&mut world, 1, 0).text().len(), length, "on its own node");
+        let heard = echo(&mut world, 2, 2);
+        assert_eq!((heard.status, heard.code()), if fits { (200, 0) } else { (500, -32603) });
+        assert_eq!(heard.last()["id"], 2);
+        // On a stream.
+        let ask = session.call(&mut world, 3, "noisy", json!({ "key": "a" })).on(3);
+        let sent = ask.meta("progressToken", json!("p")).send();
+        let long = text.clone();
+        world.complete("a", move |reply| _ = reply.done(long));
+        let heard = world.heard(sent);
+        assert_eq!((heard.open, heard.code()), (false, if fits { 0 } else { -32603 }));
+        assert_eq!(heard.last()["id"], 3);
+    }
+    assert_eq!(world.errors("reply_too_large"), 2);
 }
 
 // ---- Letters that should not come ----

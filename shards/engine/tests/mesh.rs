@@ -38,6 +38,8 @@ pub struct Mesh {
     /// From a shard to a node: the least urgent letter it takes, if any.
     links: HashMap<(Spot, u16), Option<Urgency>>,
     letters: BTreeMap<(Spot, Spot), VecDeque<Vec<u8>>>,
+    /// Replies that wait for the link they go by.
+    early: BTreeMap<(Spot, Spot), VecDeque<Vec<u8>>>,
     notices: BTreeMap<u16, VecDeque<Notice>>,
     /// Nodes whose links must break, because a reply could not be sent.
     broken: BTreeSet<(u16, u16)>,
@@ -51,6 +53,7 @@ impl Mesh {
             shards,
             links: HashMap::new(),
             letters: BTreeMap::new(),
+            early: BTreeMap::new(),
             notices: BTreeMap::new(),
             broken: BTreeSet::new(),
             sent: HashMap::new(),
@@ -59,19 +62,33 @@ impl Mesh {
 
     pub fn post(&mut self, from: Spot, to: Spot, letter: &Letter<'_>) -> bool {
         assert!(from.node != to.node && to.shard < self.shards, "{letter:?} to {to:?}");
-        let least = self.links.get(&(from, to.node)).copied().flatten();
-        let taken = least.is_some_and(|least| least <= letter.urgency());
-        if taken {
-            let mut bytes = Vec::new();
-            letter.write(&mut bytes);
-            self.letters.entry((from, to)).or_default().push_back(bytes);
-            let key = (from.node - NODE, to.node - NODE, kind_of(letter));
-            *self.sent.entry(key).or_default() += 1;
-        } else if letter.urgency() == Urgency::Reply {
+        let link = self.links.get(&(from, to.node)).copied();
+        let urgency = letter.urgency();
+        let lanes = match link {
+            Some(Some(least)) if least <= urgency => &mut self.letters,
+            None if urgency == Urgency::Reply => &mut self.early,
             // Whoever waits for it must hear that it does not come.
-            self.broken.insert((from.node, to.node));
+            Some(_) if urgency == Urgency::Reply => {
+                self.broken.insert((from.node, to.node));
+                return false;
+            }
+            Some(_) | None => return false,
+        };
+        let mut bytes = Vec::new();
+        letter.write(&mut bytes);
+        lanes.entry((from, to)).or_default().push_back(bytes);
+        let key = (from.node - NODE, to.node - NODE, kind_of(letter));
+        *self.sent.entry(key).or_default() += 1;
+        true
+    }
+
+    fn open(&mut self, from: Spot, node: u16) {
+        self.links.insert((from, node), Some(Urgency::Sync));
+        let early: Vec<_> =
+            self.early.extract_if(.., |lane, _| lane.0 == from && lane.1.node == node).collect();
+        for (lane, letters) in early {
+            self.letters.entry(lane).or_default().extend(letters);
         }
-        taken
     }
 
     pub fn waiting(&self) -> impl Iterator<Item = Lane> {
@@ -119,6 +136,7 @@ fn kind_of(letter: &Letter<'_>) -> &'static str {
         Letter::Route(Route::Reply { .. }) => "reply",
         Letter::Route(Route::PipeReply { .. }) => "pipe reply",
         Letter::Route(Route::Gone(_)) => "gone",
+        Letter::Route(Route::Dropped(_)) => "dropped",
         Letter::Route(Route::Watch { .. }) => "watch",
         Letter::Route(Route::TaskNews { .. }) => "task news",
         Letter::News(News::Changed(_)) => "changed",
@@ -222,6 +240,7 @@ impl World {
         }
         let shards = node * self.shards..(node + 1) * self.shards;
         mesh.notices.retain(|index, _| !shards.contains(index));
+        mesh.early.retain(|(from, to), _| from.node != number && to.node != number);
         drop(mesh);
         self.forget_mail(node);
         let known = &self.nodes[usize::from(node)].config;
@@ -274,7 +293,7 @@ impl World {
                 }
                 if let Notice::Link(node, LinkEvent::Up) = notice {
                     let at = self.wires[usize::from(index)].at;
-                    mesh.links.insert((at, node), Some(Urgency::Sync));
+                    mesh.open(at, node);
                 }
                 drop(mesh);
                 let (engine, wire) = self.at(index);

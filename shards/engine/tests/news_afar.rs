@@ -283,6 +283,85 @@ fn what_a_dead_node_wanted_is_forgotten_until_it_says_so_again() {
     assert_eq!(world.letters(0, 1, "changed"), before);
 }
 
+/// Random subscribers, changes, delays, full and broken links: nobody hears of a change twice, and if no link breaks
+/// or stays full, everybody who waits for it hears of it.
+#[test]
+fn nobody_hears_twice_and_without_faults_everybody_hears_once() {
+    for seed in 1..=80 {
+        let faults = seed % 2 == 0;
+        let mut world = World::with(Setup { seed, ..setup() });
+        world.slow_mail = true;
+        // Who listens, to what, since and until which change.
+        let mut ears: Vec<(Sent, usize, usize, Option<usize>)> = Vec::new();
+        let uri = |number: usize| format!("crane://{}/log?change={number}", number % 7);
+        let mut published = 0;
+        while published < 40 {
+            let (shard, number) = (world.draw(6) as u16, world.draw(40));
+            match world.draw(12) {
+                0..=3 => {
+                    let wanted =
+                        json!({ "notifications": { "resourceSubscriptions": [uri(number)] } });
+                    let ask = world.modern(1, "subscriptions/listen", wanted).on(shard);
+                    ears.push((ask.send(), number, published, None));
+                }
+                4 => {
+                    let index = world.draw(ears.len());
+                    let Some((sent, _, _, until)) = ears.get_mut(index) else { continue };
+                    let sent = *sent;
+                    until.get_or_insert(published);
+                    world.leave(sent);
+                }
+                5 | 6 => {
+                    let node = world.draw(3);
+                    world.nodes[node].handle.publish(Change::Resource(uri(published)));
+                    published += 1;
+                }
+                7 => {
+                    let ms = [1, 30, 100][world.draw(3)];
+                    world.advance(ms);
+                }
+                8 if faults => {
+                    let one = world.draw(3) as u16;
+                    let other = (one + 1) % 3;
+                    match world.draw(4) {
+                        0 => world.lose_link(one, other),
+                        1 => world.link(one, other),
+                        2 => world.narrow(one, other, Urgency::Request),
+                        _ => world.narrow(one, other, Urgency::Sync),
+                    }
+                }
+                _ => {
+                    for _ in 0..world.draw(30) {
+                        world.step();
+                    }
+                }
+            }
+        }
+        if faults {
+            world.meet();
+        }
+        world.pump();
+        world.advance(5 * CONFIRM_MS);
+        world.pump();
+        for (sent, number, since, until) in ears {
+            let methods = world.heard(sent).methods();
+            let heard = methods.iter().filter(|method| *method == UPDATED).count();
+            assert!(heard <= 1, "seed {seed}: {sent:?} heard of {number} {heard} times");
+            let waited = since <= number && until.is_none();
+            if waited && !faults {
+                assert_eq!(heard, 1, "seed {seed}: {sent:?} did not hear of {number}");
+            }
+            world.leave(sent);
+        }
+        world.pump();
+        world.advance(5 * CONFIRM_MS);
+        world.pump();
+        assert_eq!(world.leftovers(), NOTHING, "seed {seed}");
+        let wants: usize = world.engines.iter().map(|engine| engine.relay.wants()).sum();
+        assert_eq!(wants, 0, "seed {seed}: nobody wants anything any more");
+    }
+}
+
 // ---- Tasks ----
 
 fn listen(yard: &mut Yard, shard: u16, id: &str) -> Sent {

@@ -1,8 +1,13 @@
-//! Random histories: many clients of every kind do whatever they like, and when all have gone nothing may be
-//! left of them. A failure prints its seed.
+//! Random histories: many clients of every kind do whatever they like, on one node or on several whose links break
+//! and which die. Everybody who asked is answered, and when all have gone nothing may be left of them. A failure
+//! prints its seed.
 
 use erlmcp_catalog::ask::roots;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
 use erlmcp_catalog::{IntoStep as _, NeedInput};
+use erlmcp_cluster::view::State;
 use serde_json::{Value, json};
 
 use super::ask::{Legacy, META, hello, modern, notification, request, response, tool};
@@ -42,17 +47,19 @@ struct Crowd {
     /// `/sse` streams and where to post.
     ancients: Vec<(Sent, String)>,
     open: Vec<Sent>,
+    /// Of those, requests that end with their answer.
+    asked: Vec<Sent>,
     pipes: Vec<PipeId>,
     tasks: Vec<Value>,
     ids: u32,
+    /// Pairs of nodes without links.
+    apart: BTreeSet<(u16, u16)>,
 }
 
 impl Crowd {
-    fn new(seed: u64) -> Self {
-        let desk = Desk::default();
-        let catalog = harbour(&desk).tool(job(&desk)).build().expect("a catalog");
-        let catalog = Some(catalog);
-        let mut setup = Setup { shards: 3, seed, catalog, desk, ..Setup::default() };
+    fn new(seed: u64, nodes: u16, shards: u16) -> Self {
+        let builder = Rc::new(|desk: &Desk| harbour(desk).tool(job(desk)));
+        let mut setup = Setup { nodes, shards, seed, builder, ..Setup::default() };
         setup.limits.sessions_max = 6;
         setup.limits.session_evict_after_ms = 500;
         setup.limits.session_idle_ms = 20_000;
@@ -67,7 +74,8 @@ impl Crowd {
         world.slow_mail = true;
         let (sessions, ancients, open) = (Vec::new(), Vec::new(), Vec::new());
         let (pipes, tasks) = (Vec::new(), Vec::new());
-        Self { world, sessions, ancients, open, pipes, tasks, ids: 0 }
+        let (asked, apart) = (Vec::new(), BTreeSet::new());
+        Self { world, sessions, ancients, open, asked, pipes, tasks, ids: 0, apart }
     }
 
     fn draw(&mut self, below: usize) -> usize {
@@ -75,7 +83,7 @@ impl Crowd {
     }
 
     fn shard(&mut self) -> u16 {
-        self.draw(3) as u16
+        self.draw(self.world.engines.len()) as u16
     }
 
     fn pick<T: Clone>(&mut self, of: fn(&Crowd) -> &Vec<T>) -> Option<T> {
@@ -139,7 +147,7 @@ impl Crowd {
             1 => {
                 if let Some(session) = self.pick(|crowd| &crowd.sessions) {
                     let sent = session.delete(&mut self.world).on(shard).send();
-                    self.open.push(sent);
+                    self.asked.push(sent);
                 }
             }
             2 => {
@@ -160,14 +168,14 @@ impl Crowd {
                 let message = self.message();
                 if let Some(session) = self.pick(|crowd| &crowd.sessions) {
                     let sent = session.post(&mut self.world, message).on(shard).send();
-                    self.open.push(sent);
+                    self.asked.push(sent);
                 }
             }
             9 | 10 => {
                 let call = self.call();
                 let ask = self.world.modern(id, "tools/call", call).client(client()).on(shard);
                 let sent = ask.send();
-                self.open.push(sent);
+                self.asked.push(sent);
             }
             11 => {
                 let wanted = json!({ "notifications": {
@@ -190,7 +198,7 @@ impl Crowd {
                 let message = self.message();
                 if let Some((_, endpoint)) = self.pick(|crowd| &crowd.ancients) {
                     let sent = self.world.post(&endpoint).on(shard).json(message).send();
-                    self.open.push(sent);
+                    self.asked.push(sent);
                 }
             }
             14 => {
@@ -219,6 +227,14 @@ impl Crowd {
                 };
                 if let Some(pipe) = self.pick(|crowd| &crowd.pipes) {
                     self.world.say(pipe, &message);
+                }
+            }
+            17 if self.draw(3) == 0 => {
+                let count = self.asked.len();
+                if count > 0 {
+                    let index = self.draw(count);
+                    let sent = self.asked.swap_remove(index);
+                    self.world.leave(sent);
                 }
             }
             17 => {
@@ -269,9 +285,10 @@ impl Crowd {
                 if heard.status == 200 && heard.code() == 0 {
                     self.tasks.push(heard.result()["taskId"].clone());
                 }
-                self.open.push(sent);
+                self.asked.push(sent);
             }
             23 | 24 => self.task_step(id, shard),
+            25 if self.draw(3) > 0 => self.trouble(),
             _ => self.world.publish("crane://7/state"),
         }
         for _ in 0..self.draw(4) {
@@ -300,7 +317,60 @@ impl Crowd {
             return self.world.say(pipe, &message);
         }
         let sent = self.world.modern(id, method, params).client(client()).on(shard).send();
-        self.open.push(sent);
+        let list = if method == "subscriptions/listen" { &mut self.open } else { &mut self.asked };
+        list.push(sent);
+    }
+
+    /// What happens between nodes, if there are several.
+    fn trouble(&mut self) {
+        let nodes = self.world.nodes.len() as u16;
+        if nodes < 2 {
+            return;
+        }
+        let one = self.draw(usize::from(nodes)) as u16;
+        let other = (one + 1 + self.draw(usize::from(nodes) - 1) as u16) % nodes;
+        let pair = (one.min(other), one.max(other));
+        match self.draw(8) {
+            0..=2 => {
+                self.world.lose_link(one, other);
+                self.apart.insert(pair);
+            }
+            3..=5 => {
+                let Some(pair) = self.apart.pop_first() else { return };
+                self.world.link(pair.0, pair.1);
+            }
+            // Taken for dead, rightly or not.
+            6 => {
+                self.world.lose_link(one, other);
+                self.apart.insert(pair);
+                self.world.see(one, |node| if node == other { State::Dead } else { State::Alive });
+            }
+            _ => {
+                self.world.kill(one);
+                let shards = self.world.shards * one..self.world.shards * (one + 1);
+                let lives = |shard: u16| !shards.contains(&shard);
+                self.open.retain(|sent| lives(sent.shard));
+                self.asked.retain(|sent| lives(sent.shard));
+                self.pipes.retain(|pipe| lives(pipe.shard));
+                self.ancients.retain(|(stream, _)| lives(stream.shard));
+                self.apart.extend(
+                    (0..nodes)
+                        .filter(|node| *node != one)
+                        .map(|node| (one.min(node), one.max(node))),
+                );
+                if self.draw(2) == 0 {
+                    self.meet();
+                }
+            }
+        }
+    }
+
+    /// All nodes see each other and have links.
+    fn meet(&mut self) {
+        if self.world.nodes.len() > 1 {
+            self.apart.clear();
+            self.world.meet();
+        }
     }
 
     fn answer_some(&mut self) {
@@ -326,11 +396,33 @@ impl Crowd {
         }
     }
 
-    /// Every client goes, in its own way, and time passes.
-    fn disperse(&mut self) {
-        for (from, to) in (0..9).map(|lane| (lane / 3, lane % 3)) {
+    /// Nobody does anything more, and nothing is in the way of answers: everybody has one.
+    fn wait(&mut self, seed: u64) {
+        let shards = self.world.engines.len() as u16;
+        for (from, to) in (0..shards * shards).map(|lane| (lane / shards, lane % shards)) {
             self.world.block_mail(from, to, false);
         }
+        self.meet();
+        self.world.pump();
+        // Calls that wait for a client's answer give up, after which they may want to be answered.
+        for _ in 0..20 {
+            for key in KEYS {
+                while let Some(reply) = self.world.desk.find(key) {
+                    reply.done("at last");
+                }
+            }
+            self.world.pump();
+            self.world.advance(1000);
+        }
+        self.world.pump();
+        for sent in &self.asked {
+            let heard = self.world.heard(*sent);
+            assert!(heard.status != 0 && !heard.open, "seed {seed}: {sent:?} waits: {heard:?}");
+        }
+    }
+
+    /// Every client goes, in its own way, and time passes.
+    fn disperse(&mut self) {
         while !self.pipes.is_empty() {
             self.hang_up();
         }
@@ -341,21 +433,15 @@ impl Crowd {
             self.world.leave(stream);
         }
         self.world.pump();
-        for key in KEYS {
-            while let Some(reply) = self.world.desk.find(key) {
-                reply.done("at last");
-            }
-        }
-        self.world.pump();
-        // Calls that wait for a client's answer give up, and idle sessions end.
+        // Idle sessions end, and tasks whose time is over.
         self.world.advance(100_000);
         self.world.pump();
     }
 }
 
 #[track_caller]
-fn check(seed: u64) {
-    let mut crowd = Crowd::new(seed);
+fn check(seed: u64, nodes: u16, shards: u16) {
+    let mut crowd = Crowd::new(seed, nodes, shards);
     for step in 0..STEPS {
         crowd.step();
         let faults: Vec<&String> = crowd.world.wires.iter().flat_map(|wire| &wire.faults).collect();
@@ -363,13 +449,16 @@ fn check(seed: u64) {
         let loose = crowd.world.loose_ends();
         assert!(loose.is_empty(), "seed {seed}, step {step}: {loose:?}");
     }
+    crowd.wait(seed);
     crowd.disperse();
     let left = crowd.world.leftovers();
     assert!(left.is_empty(), "seed {seed}: {left:?}");
     assert!(crowd.world.is_idle(), "seed {seed}");
-    // Something did happen.
+    // Something did happen, even if not all of it was counted by who is still there.
     let counters = crowd.world.wires.iter().map(|wire| wire.counters.messages_in).sum::<u64>();
-    assert!(counters > STEPS as u64 / 4, "seed {seed}: {counters} messages");
+    let expect = if nodes == 1 { STEPS as u64 / 4 } else { STEPS as u64 / 50 };
+    assert!(counters > expect, "seed {seed}: {counters} messages");
+    assert_eq!(nodes > 1, crowd.world.all_letters("forward") > STEPS / 50, "seed {seed}");
 }
 
 /// `ERLMCP_TEST_SEEDS=first..last` looks at other histories.
@@ -384,6 +473,13 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn whatever_clients_do_nothing_is_left_of_them() {
     for seed in seeds() {
-        check(seed);
+        check(seed, 1, 3);
+    }
+}
+
+#[test]
+fn whatever_clients_and_nodes_do_nothing_is_left_of_them() {
+    for seed in seeds() {
+        check(seed, 3, 2);
     }
 }

@@ -21,6 +21,9 @@ use crate::stats::Counters;
 /// 2026-11-20T09:00:00Z, when every world begins.
 const UNIX_MS: u64 = 1_795_165_200_000;
 
+/// What letters carry in all worlds.
+pub const LETTER_MESSAGE_BYTES_MAX: usize = 100_000;
+
 /// Virtual milliseconds, shared by all shards and the runner of a world.
 pub type Clock = Arc<AtomicU64>;
 
@@ -278,6 +281,10 @@ impl Net for Wire {
             self.counters.error("letter_refused");
         }
         taken
+    }
+
+    fn letter_message_bytes_max(&self) -> usize {
+        LETTER_MESSAGE_BYTES_MAX
     }
 
     fn timer(&mut self, at: Millis, key: TimerKey) {

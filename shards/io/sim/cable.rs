@@ -5,6 +5,7 @@
 //! socket buffers: a reader that stalls is felt by the writer.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
 
 use super::End;
 use super::world::{WireState, World};
@@ -12,6 +13,8 @@ use crate::io::Millis;
 
 /// Bytes under way in one direction of a connection.
 const UNDER_WAY_BYTES_MAX: usize = 256 * 1024;
+/// Every node calls from the same port.
+const CALLER_PORT: u16 = 40_000;
 
 /// All cables of a world.
 #[derive(Default)]
@@ -94,6 +97,13 @@ impl World {
             }
         }
         count
+    }
+
+    /// The address of who is at the other end of a cable.
+    pub fn caller(&self, wire: usize) -> Option<SocketAddr> {
+        let cable = &self.cables.all[self.wires[wire].cable?];
+        let [high, low] = cable.nodes[0].to_be_bytes();
+        Some(SocketAddr::from(([10, 0, high, low], CALLER_PORT)))
     }
 
     /// Moves what is under way on the cable of this wire.

@@ -431,6 +431,11 @@ impl Io for SimIo {
         self.listeners[usize::from(listener)].armed = true;
     }
 
+    fn caller(&mut self, slot: u32) -> Option<SocketAddr> {
+        let wire = self.slots.get(slot as usize)?.open.as_ref()?.wire;
+        lock(&self.world).caller(wire)
+    }
+
     fn accept_stop(&mut self, listener: ListenerIndex) {
         let state = &mut self.listeners[usize::from(listener)];
         state.stopping = state.armed;

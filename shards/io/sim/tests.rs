@@ -1,6 +1,6 @@
 use super::*;
 use crate::io::echo::Echo;
-use crate::io::{Completion, ConnId, Io};
+use crate::io::{Completion, ConnId, Io, RecvEnd};
 use crate::mail::Mailroom;
 
 fn text(len: usize) -> Vec<u8> {
@@ -310,4 +310,128 @@ fn a_reused_slot_needs_a_new_generation() {
         assert_eq!(slot, id.slot, "seed 42 reuses it");
         io.recv(id);
     });
+}
+
+/// Two nodes of one shard each; the second listens at [`THERE`].
+fn two_nodes(seed: u64, faults: Faults) -> (SimNet, Echo<SimIo>, Echo<SimIo>) {
+    let net = SimNet::new(seed, faults);
+    let here = Echo::new(net.node(1).shard(0, 8));
+    let mut there = Echo::new(net.node(2).shard(1, 8));
+    net.node(2).listen(0, 0, there_addr());
+    there.io.accept(0);
+    (net, here, there)
+}
+
+fn there_addr() -> std::net::SocketAddr {
+    std::net::SocketAddr::from(([10, 0, 0, 2], 7000))
+}
+
+/// Asks for a connection and waits for the outcome, for so many milliseconds.
+fn dialled(
+    net: &SimNet,
+    io: &mut SimIo,
+    within: Option<Millis>,
+    ms: u64,
+) -> Option<Result<u32, i32>> {
+    io.connect(9, there_addr(), None, within);
+    let mut out = Vec::new();
+    for _ in 0..ms {
+        net.advance(1);
+        io.turn(Some(1), &mut out);
+        for completion in out.drain(..) {
+            if let Completion::Connected { token, result } = completion {
+                assert_eq!(token, 9);
+                return Some(result);
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn what_one_node_says_to_another_comes_back_whole() {
+    for (seed, faults) in (0..20).map(|seed| (seed, Faults::rough())).chain([(99, Faults::none())])
+    {
+        let (net, mut here, mut there) = two_nodes(seed, faults);
+        let slot = dialled(&net, &mut here.io, None, 500).expect("an outcome").expect("connects");
+        let id = ConnId { slot, generation: 1 };
+        let said = text(900_000);
+        here.io.send(id, said.clone(), 0);
+        here.io.recv(id);
+        let (mut heard, mut out) = (Vec::new(), Vec::new());
+        for _ in 0..20_000 {
+            net.advance(1);
+            here.io.turn(Some(1), &mut out);
+            let mut rearm = false;
+            for completion in out.drain(..) {
+                match completion {
+                    Completion::Received { id: whose, chunk } => {
+                        if whose == id {
+                            heard.extend_from_slice(here.io.bytes(&chunk));
+                        }
+                        here.io.recycle(chunk);
+                    }
+                    Completion::RecvEnded { id: whose, .. } => rearm |= whose == id,
+                    _ => {}
+                }
+            }
+            if rearm {
+                here.io.recv(id);
+            }
+            there.turn(Some(1));
+            if heard.len() == said.len() {
+                break;
+            }
+        }
+        assert!(heard == said, "seed {seed}: {} of {}", heard.len(), said.len());
+    }
+}
+
+#[test]
+fn nobody_listening_refuses_and_a_cut_network_says_nothing() {
+    let (net, mut here, _there) = two_nodes(1, Faults::none());
+    net.partition(&[1], &[2]);
+    assert_eq!(dialled(&net, &mut here.io, Some(300), 299), None);
+    assert_eq!(dialled(&net, &mut here.io, Some(300), 400), Some(Err(libc::ETIMEDOUT)));
+    // The attempt before was older.
+    net.heal();
+    assert!(matches!(dialled(&net, &mut here.io, Some(300), 5), Some(Ok(_))));
+    net.node(2).crash();
+    assert_eq!(dialled(&net, &mut here.io, None, 5), Some(Err(libc::ECONNREFUSED)));
+}
+
+#[test]
+fn the_end_of_a_process_resets_its_connections_once_its_network_is_there() {
+    let (net, mut here, mut there) = two_nodes(1, Faults::none());
+    let slot = dialled(&net, &mut here.io, None, 5).expect("an outcome").expect("connects");
+    there.turn(None);
+    here.io.recv(ConnId { slot, generation: 1 });
+    net.partition(&[1], &[2]);
+    net.node(2).crash();
+    let mut out = Vec::new();
+    here.io.turn(None, &mut out);
+    assert_eq!(out, []);
+    net.heal();
+    here.io.turn(None, &mut out);
+    let why = RecvEnd::Error(libc::ECONNRESET);
+    assert_eq!(out, [Completion::RecvEnded { id: ConnId { slot, generation: 1 }, why }]);
+}
+
+#[test]
+fn a_reader_on_another_node_that_does_not_read_is_felt() {
+    let (net, mut here, mut there) = two_nodes(1, Faults::none());
+    let slot = dialled(&net, &mut here.io, None, 5).expect("an outcome").expect("connects");
+    here.io.send(ConnId { slot, generation: 1 }, text(1_000_000), 0);
+    let mut out = Vec::new();
+    for _ in 0..20 {
+        net.advance(1);
+        here.io.turn(None, &mut out);
+    }
+    assert_eq!(out, [], "more was said than sockets hold");
+    for _ in 0..200 {
+        net.advance(1);
+        there.turn(None);
+        here.io.turn(None, &mut out);
+    }
+    assert!(matches!(out[..], [Completion::Sent { result: Ok(1_000_000), .. }, ..]));
 }

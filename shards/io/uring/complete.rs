@@ -128,6 +128,7 @@ impl Uring {
                 out.push(Completion::Closed { slot });
             }
             state.flags = OPEN | FRESH;
+            self.note_caller(listener, slot);
             out.push(Completion::Accepted { listener, slot });
         }
         if !cqueue::more(cqe.flags()) {

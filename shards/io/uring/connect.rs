@@ -13,6 +13,7 @@ use socket2::SockAddr;
 
 use super::user_data::{Op, pack};
 use super::{CLOSING, FRESH, OPEN, Uring, slot_mut};
+use crate::io::probe::CONNECTING;
 use crate::io::{Completion, Millis};
 
 /// One attempt. Boxed: the kernel reads the addresses when the chain is submitted.
@@ -32,13 +33,7 @@ impl Uring {
     pub fn can_connect(&self) -> bool {
         let mut known = Probe::new();
         let asked = self.ring.submitter().register_probe(&mut known);
-        let needed = [
-            opcode::Socket::CODE,
-            opcode::SetSockOpt::CODE,
-            opcode::Bind::CODE,
-            opcode::Connect::CODE,
-        ];
-        asked.is_ok() && needed.iter().all(|code| known.is_supported(*code))
+        asked.is_ok() && CONNECTING.iter().all(|(code, _)| known.is_supported(*code))
     }
 
     /// See [`Io::connect`](crate::io::Io::connect). The kernel chooses the slot first.

@@ -150,3 +150,60 @@ fn a_ring_that_signals_wakes_the_one_that_sleeps() {
         }
     }
 }
+
+#[test]
+fn a_connection_that_takes_too_long_is_given_up() {
+    let Some(mut io) = connecting() else { return };
+    // Nobody accepts, and the kernel keeps what it cannot queue waiting for an answer.
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let listener = listener.expect("a socket");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    listener.bind(&any.into()).expect("binds");
+    listener.listen(0).expect("listens");
+    let target = listener.local_addr().expect("an address").as_socket().expect("of the internet");
+    let mut given_up = 0;
+    for token in 0..4 {
+        io.connect(token, target, None, Some(50));
+        let out = completions_until(&mut io, |one| matches!(one, Completion::Connected { .. }));
+        let is_late = |one: &Completion| match one {
+            Completion::Connected { token: said, result } => {
+                assert_eq!(*said, token);
+                *result == Err(libc::ETIMEDOUT)
+            }
+            _ => false,
+        };
+        given_up += out.iter().filter(|one| is_late(one)).count();
+    }
+    assert!(0 < given_up, "a backlog of nothing took four connections");
+}
+
+#[test]
+fn a_listener_that_remembers_knows_who_called() {
+    use crate::io::listen::{ListenOptions, bind};
+    for host in ["127.0.0.1:0", "[::1]:0"] {
+        let addr: SocketAddr = host.parse().expect("an address");
+        let Ok(socket) = bind(addr, &ListenOptions::default()) else {
+            println!("skipped: no IPv6 here");
+            continue;
+        };
+        let target = std::net::TcpListener::from(socket.try_clone().expect("a copy"));
+        let target = target.local_addr().expect("an address");
+        let bells = Bells::new(1).expect("an eventfd");
+        let Some(mut io) = ring(config(), vec![socket], 0, bells) else { return };
+        io.remember_callers(0);
+        for _ in 0..3 {
+            io.accept(0);
+            let client = std::net::TcpStream::connect(target).expect("connects");
+            let out = completions_until(&mut io, |one| {
+                matches!(one, Completion::AcceptEnded { listener: 0, errno: 0 })
+            });
+            let slot = out.iter().find_map(|one| match one {
+                Completion::Accepted { listener: 0, slot } => Some(*slot),
+                _ => None,
+            });
+            let slot = slot.expect("a connection");
+            assert_eq!(io.caller(slot), Some(client.local_addr().expect("an address")));
+            assert_eq!(io.caller(slot), None, "asked once");
+        }
+    }
+}

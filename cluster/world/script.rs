@@ -1,6 +1,6 @@
 //! A random bad day, and its end.
 
-use erlmcp_cluster::Millis;
+use crate::Millis;
 
 use super::{Faults, Power, World};
 

@@ -23,6 +23,9 @@ use crate::frame::{self, Frame, FrameError, HELLO_BYTES_MAX, Nonce, Parsed};
 use crate::secret::Secrets;
 use crate::view::{State, View};
 
+#[cfg(test)]
+mod tests;
+
 /// What both ends of a link must speak.
 pub const VERSION: u16 = 1;
 /// A handshake takes no longer than this, at either end.
@@ -312,4 +315,30 @@ impl Refused {
             Refused::Itself => "itself",
         }
     }
+}
+
+/// Plays either end against what a fuzzer says: it never becomes a link, and pieces are heard like the whole.
+pub fn fuzz_handshake(data: &[u8]) {
+    let Some((role, data)) = data.split_first() else { return };
+    let Ok(secrets) = Secrets::parse(b"nobody will guess this one") else { return };
+    let address = SocketAddr::from(([127, 0, 0, 1], 9100));
+    let me = Identity { node: 1, epoch: 7, shard: 0, addresses: vec![address] };
+    let (me, secrets, view) = (Arc::new(me), Arc::new(secrets), View::alone(1, 7, 1));
+    let play = |piece: usize| {
+        let begin = if role % 2 == 0 { Handshake::dial } else { Handshake::accept };
+        let mut handshake = begin(0, me.clone(), secrets.clone(), [5; frame::NONCE_BYTES]);
+        let (mut waiting, mut said) = (Vec::new(), Vec::new());
+        for piece in data.chunks(piece) {
+            waiting.extend_from_slice(piece);
+            let heard = handshake.handle_bytes(&waiting, &view);
+            handshake.poll_transmit(&mut said);
+            assert!(handshake.peer().is_none(), "nobody knows the secret");
+            match heard {
+                Ok(consumed) => drop(waiting.drain(..consumed)),
+                Err(refusal) => return (said, Some(refusal)),
+            }
+        }
+        (said, None)
+    };
+    assert_eq!(play(data.len().max(1)), play(1));
 }

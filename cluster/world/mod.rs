@@ -1,11 +1,10 @@
-//! A world of nodes in one process: real membership machines, invented time, links and faults, all from one seed.
+//! A world of nodes in one process, for tests and for measuring at scale: real membership machines, invented time,
+//! links and faults, all from one seed.
 //!
 //! What it knows of TCP: a process that dies resets its connections and its port refuses new ones; a host that dies
 //! or a cut wire says nothing; a process that is stopped still has a kernel that accepts and buffers. Beyond TCP, a
 //! link may lose, double and reorder messages, because the machine is to survive that too. Nodes' clocks start where
 //! they like, run at their own pace and may jump.
-
-#![allow(dead_code, reason = "each test and example that includes this file uses a part of it")]
 
 mod net;
 mod node;
@@ -15,8 +14,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::SocketAddr;
 
-use erlmcp_cluster::Millis;
-use erlmcp_cluster::view::{State, View};
+use crate::Millis;
+use crate::view::{State, View};
 
 pub use net::Faults;
 pub use node::{Node, Power};
@@ -24,13 +23,20 @@ pub use node::{Node, Power};
 use net::Link;
 use node::Item;
 
+/// The heartbeat of its nodes: the default of the server.
 pub const HEARTBEAT_MS: Millis = 200;
+/// How long its nodes may be silent: the default of the server.
 pub const NODE_TIMEOUT_MS: Millis = 1_500;
 
+/// All of it.
 pub struct World {
+    /// Milliseconds since it began.
     pub now: Millis,
+    /// By slot.
     pub nodes: Vec<Node>,
+    /// What goes wrong on wires.
     pub faults: Faults,
+    /// Where all chance comes from.
     pub dice: Dice,
     /// Pairs of slots, lower first, that cannot reach each other.
     cut: BTreeSet<(usize, usize)>,
@@ -79,6 +85,7 @@ impl Dice {
         (mixed ^ (mixed >> 31)) % bound.max(1)
     }
 
+    /// An index below `bound`.
     pub fn index(&mut self, bound: usize) -> usize {
         self.below(bound as u64) as usize
     }
@@ -170,6 +177,7 @@ impl World {
         self.schedule(self.now + delay, Happening::Arrive { slot, run, item });
     }
 
+    /// What this slot's node sees, if it runs.
     pub fn view(&self, slot: usize) -> Option<&View> {
         self.nodes[slot].machine.as_ref().map(|machine| &**machine.view())
     }

@@ -3,28 +3,35 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use erlmcp_cluster::Millis;
-use erlmcp_cluster::link::{self, Identity};
-use erlmcp_cluster::membership::{
+use crate::Millis;
+use crate::link::{self, Identity};
+use crate::membership::{
     DialFailed, MEMBERS_MAX, Membership, MembershipConfig, OUTPUTS_MAX, Output, Unlinked,
 };
-use erlmcp_cluster::view::State;
+use crate::view::State;
 
 use super::{Dice, HEARTBEAT_MS, Happening, NODE_TIMEOUT_MS, World, address};
 
 /// A loop turns at least so often, whatever its clock says.
 const IDLE_MS_MAX: Millis = 1_000;
 
+/// One node.
 pub struct Node {
+    /// Its number; slot + 1, unless a test says otherwise.
     pub number: u16,
+    /// Its configured peers.
     pub seeds: Vec<SocketAddr>,
+    /// The machine, while it runs.
     pub machine: Option<Membership>,
+    /// Its run.
     pub epoch: u32,
+    /// Whether it runs, and why not.
     pub power: Power,
     /// Counts boots and ends, so that what was meant for one run does not reach the next.
     pub run: u32,
     /// What its clock shows: this, and the world's time at its own pace.
     pub clock_start: Millis,
+    /// Millionths of the world's pace.
     pub clock_ppm: u64,
     /// Until then it does not run, although its kernel does.
     pub stopped_until: Millis,
@@ -38,6 +45,7 @@ pub struct Node {
 /// Why a node does not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Power {
+    /// It does.
     On,
     /// The process is gone, the host is there: connections are reset, dials refused.
     ProcessGone,
@@ -45,7 +53,7 @@ pub enum Power {
     HostGone,
 }
 
-pub enum Item {
+pub(super) enum Item {
     /// A stranger has connected; the handshake begins when we get to it.
     Knock {
         link: u64,
@@ -73,7 +81,7 @@ pub enum Item {
 }
 
 impl Node {
-    pub fn new(slot: usize, seeds: Vec<SocketAddr>, dice: &mut Dice) -> Self {
+    pub(super) fn new(slot: usize, seeds: Vec<SocketAddr>, dice: &mut Dice) -> Self {
         Self {
             number: slot as u16 + 1,
             seeds,
@@ -91,10 +99,12 @@ impl Node {
         }
     }
 
+    /// What its clock shows.
     pub fn clock(&self, now: Millis) -> Millis {
         self.clock_start + now * self.clock_ppm / 1_000_000
     }
 
+    /// Who it says it is.
     pub fn identity(&self, slot: usize) -> Identity {
         Identity { node: self.number, epoch: self.epoch, shard: 0, addresses: vec![address(slot)] }
     }

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use erlmcp_cluster::Millis;
-use erlmcp_cluster::link::{self, CONNECT_MS_MAX, HANDSHAKE_MS_MAX, Identity};
-use erlmcp_cluster::membership::DialFailed;
+use crate::Millis;
+use crate::link::{self, CONNECT_MS_MAX, HANDSHAKE_MS_MAX, Identity};
+use crate::membership::DialFailed;
 
 use super::node::{Item, Power};
 use super::{World, address};
@@ -51,6 +51,7 @@ impl World {
         (a.min(b), a.max(b))
     }
 
+    /// Whether there is no wire between these two.
     pub fn is_cut(&self, a: usize, b: usize) -> bool {
         self.cut.contains(&Self::pair(a, b))
     }
