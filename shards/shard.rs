@@ -407,13 +407,16 @@ impl<I: Io, S: Service> Shard<I, S> {
     fn begin_drain(&mut self, deadline_ms: u64) {
         let until = self.conns.now().saturating_add(deadline_ms);
         // A second order may shorten the first, never lengthen it.
-        let is_first = self.drain_until.is_none();
-        self.drain_until = Some(self.drain_until.map_or(until, |before| before.min(until)));
-        if is_first {
+        let before = self.drain_until;
+        if before.is_some_and(|before| before <= until) {
+            return;
+        }
+        self.drain_until = Some(until);
+        if before.is_none() {
             self.conns.drain();
             self.conns.leave_mesh();
-            self.service.handle_drain(&mut self.conns);
         }
+        self.service.handle_drain(&mut self.conns, until);
     }
 
     fn check_drain(&mut self) {

@@ -134,6 +134,11 @@ pub enum SessionLetter<'b> {
         /// Under this owner.
         term: u32,
     },
+    /// The sender does not take what it was given: somebody else may.
+    NotTaken {
+        /// Which.
+        name: SessionName,
+    },
 }
 
 impl SessionLetter<'_> {

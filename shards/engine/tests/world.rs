@@ -34,6 +34,9 @@ pub const SECRET: &[u8] = b"sixteen bytes or more of a secret";
 /// The number of every world's first node.
 pub const NODE: u16 = 3;
 
+/// How long a drain may take, milliseconds.
+pub const DRAIN_MS: u64 = 20_000;
+
 /// What a world is made of.
 pub struct Setup {
     pub nodes: u16,
@@ -394,6 +397,13 @@ impl World {
         self.settle();
     }
 
+    /// The same of another node's.
+    pub fn publish_at(&mut self, node: u16, uri: &str) {
+        let handle = &self.nodes[usize::from(node)].handle;
+        handle.publish(Change::Resource(uri.to_owned()));
+        self.settle();
+    }
+
     /// Adds a tool, which changes the list of tools.
     pub fn add_tool(&mut self, name: &str) {
         let tool = Tool::new(name).handler(|_: NoArguments, _: &mut Call| "new here");
@@ -401,12 +411,27 @@ impl World {
         self.settle();
     }
 
+    /// All nodes drain.
     pub fn drain(&mut self) {
-        for shard in 0..self.engines.len() as u16 {
+        for node in 0..self.nodes.len() as u16 {
+            self.drain_node(node);
+        }
+    }
+
+    /// One node drains.
+    pub fn drain_node(&mut self, node: u16) {
+        let until = self.now() + DRAIN_MS;
+        for shard in node * self.shards..(node + 1) * self.shards {
             let (engine, wire) = self.at(shard);
-            engine.handle_drain(wire);
+            engine.handle_drain(wire, until);
         }
         self.settle();
+    }
+
+    /// Whether a node that drains could leave.
+    pub fn node_is_idle(&self, node: u16) -> bool {
+        let shards = usize::from(node * self.shards)..usize::from((node + 1) * self.shards);
+        self.engines[shards].iter().all(Engine::is_idle)
     }
 
     pub fn is_idle(&self) -> bool {
