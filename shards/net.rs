@@ -80,10 +80,10 @@ pub enum TimerKey {
     Directory,
     /// What this shard wants to hear of is confirmed with the other nodes.
     Interest,
+    /// What is left to do before this shard leaves.
+    Departure,
     /// Housekeeping.
     Sweep,
-    /// The next step of a drain.
-    Farewell,
 }
 
 /// What happened to the links between this shard's node and another.

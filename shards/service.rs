@@ -9,7 +9,7 @@ use erlmcp_cluster::view::View;
 use erlmcp_protocol::http::Head;
 
 use crate::engine::EngineMail;
-use crate::io::ConnId;
+use crate::io::{ConnId, Millis};
 use crate::net::{Exchange, LinkEvent, Net, PipeKind, TimerKey};
 
 /// What a shard serves. Called from the shard's thread only; must not block.
@@ -38,8 +38,9 @@ pub trait Service {
     fn handle_view<N: Net>(&mut self, _net: &mut N, _view: &Arc<View>) {}
     /// A timer asked for with [`Net::timer`].
     fn handle_timer<N: Net>(&mut self, net: &mut N, key: TimerKey);
-    /// End streams, refuse new work.
-    fn handle_drain<N: Net>(&mut self, net: &mut N);
-    /// No call is in flight.
+    /// End streams, refuse new work: the shard leaves when it is idle, and at `until` whatever happens. Comes again
+    /// when it is to leave sooner.
+    fn handle_drain<N: Net>(&mut self, net: &mut N, until: Millis);
+    /// While it drains: nothing is left that must still be done.
     fn is_idle(&self) -> bool;
 }

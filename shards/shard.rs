@@ -173,6 +173,9 @@ impl<I: Io, S: Service> Shard<I, S> {
         while !self.is_over() {
             self.turn();
         }
+        // What the last turn said to the other shards may be what they wait for: their bells are still to be rung.
+        self.transmit();
+        self.io.turn(None, &mut self.completions);
         self.summary()
     }
 
@@ -404,19 +407,23 @@ impl<I: Io, S: Service> Shard<I, S> {
     fn begin_drain(&mut self, deadline_ms: u64) {
         let until = self.conns.now().saturating_add(deadline_ms);
         // A second order may shorten the first, never lengthen it.
-        let is_first = self.drain_until.is_none();
-        self.drain_until = Some(self.drain_until.map_or(until, |before| before.min(until)));
-        if is_first {
+        let before = self.drain_until;
+        if before.is_some_and(|before| before <= until) {
+            return;
+        }
+        self.drain_until = Some(until);
+        if before.is_none() {
             self.conns.drain();
             self.conns.leave_mesh();
-            self.service.handle_drain(&mut self.conns);
         }
+        self.service.handle_drain(&mut self.conns, until);
     }
 
     fn check_drain(&mut self) {
         let Some(until) = self.drain_until else { return };
         let is_idle = self.conns.clients() == 0 && self.service.is_idle();
-        let is_empty = self.conns.part_from_mesh(is_idle) && is_idle;
+        let is_parted = self.conns.part_from_mesh(is_idle);
+        let is_empty = is_parted && is_idle && !self.conns.has_unsent();
         if is_empty || until <= self.conns.now() {
             self.is_over = true;
         }

@@ -134,6 +134,11 @@ pub enum SessionLetter<'b> {
         /// Under this owner.
         term: u32,
     },
+    /// The sender does not take what it was given: somebody else may.
+    NotTaken {
+        /// Which.
+        name: SessionName,
+    },
     /// The sender was asked for this session of the receiver's, and does not own it: whoever says it does is outdated.
     NotMine {
         /// Which.

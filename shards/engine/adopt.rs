@@ -281,6 +281,7 @@ impl Engine {
         if (term, me.node) < claim {
             net.counters().sessions_yielded += 1;
             self.give_up(net, key, name);
+            self.handed_over(net, name, from);
             return false;
         }
         net.post(from, &Letter::Session(SessionLetter::Moved { token, term }));
@@ -360,7 +361,7 @@ impl Engine {
             // Said twice, or by two keepers of the same copy.
             Some(mine) if record.term < mine => mine,
             // Somebody else has it by now, and they hear of that.
-            None if is_known => return,
+            None if is_known => return self.take_not(net, from, name),
             Some(_) => {
                 // What we have is older.
                 self.contest(net, &name, (record.term.saturating_add(1), 0), from);
@@ -373,19 +374,24 @@ impl Engine {
 
     fn take_anew<N: Net>(&mut self, net: &mut N, from: Spot, record: &Record<'_>) {
         let name = record.token.name;
-        if self.draining {
-            return net.counters().error("takeover_refused");
+        if self.is_leaving() {
+            return self.take_not(net, from, name);
         }
         // From a keeper: its owner is gone. From an owner: nothing is missing.
         let is_owner = self.view.home(record.token.at.node, record.token.epoch).is_some();
         let (leap, owner) = if is_owner { (0, from.node) } else { (LEAP, record.token.at.node) };
         if self.adopt(net, record, leap, owner).is_err() {
-            return net.counters().error("takeover_refused");
+            return self.take_not(net, from, name);
         }
         let term = self.keeping.as_ref().and_then(|keeping| keeping.replicas.term(&name));
         if let Some(term) = term {
             net.post(from, &Letter::Session(SessionLetter::Taken { name, term }));
         }
+    }
+
+    fn take_not<N: Net>(&mut self, net: &mut N, from: Spot, name: SessionName) {
+        net.counters().error("takeover_refused");
+        net.post(from, &Letter::Session(SessionLetter::NotTaken { name }));
     }
 
     /// Another shard owns now what this one gave it: a session of its own, or the copy of an orphan. The directory
@@ -405,10 +411,12 @@ impl Engine {
         }
         let shard = self.directory_shard(name);
         if shard == me.shard {
-            return self.note_moved(net, from, epoch, token, term);
+            self.note_moved(net, from, epoch, token, term);
+        } else {
+            let mail = EngineMail::Moved { token, term, owner: from, epoch };
+            net.mail_surely(shard, Mail::Engine(mail));
         }
-        let mail = EngineMail::Moved { token, term, owner: from, epoch };
-        net.mail_surely(shard, Mail::Engine(mail));
+        self.handed_over(net, name, from);
     }
 
     // ---- Letters ----
@@ -467,6 +475,7 @@ impl Engine {
                 }
             }
             SessionLetter::Taken { name, term } => self.taken(net, from, &name, term),
+            SessionLetter::NotTaken { name } => self.offer_refused(net, from, &name),
         }
         if let Some(keeping) = &self.keeping {
             keeping.count(net);

@@ -33,6 +33,8 @@ pub struct Away {
     pub id: Option<Box<str>>,
     /// What its client sees.
     pub shown: Shown,
+    /// It is a standalone GET: its stream only waits.
+    pub is_get: bool,
 }
 
 /// All of a shard.

@@ -345,8 +345,8 @@ impl Engine {
         if let Some(session) = record.session {
             let now = net.now();
             self.sessions.touch(session, now);
-            if self.draining {
-                self.drain_session(net, session);
+            if self.is_leaving() {
+                self.leaving_session_settled(net, session);
             }
         }
         if let CallOut::Pipe(conn) = record.out {

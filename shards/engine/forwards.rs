@@ -50,7 +50,7 @@ impl<'b> Onward<'b> {
     }
 
     /// Whether it begins something, rather than letting what runs finish.
-    fn begins(&self) -> bool {
+    pub fn begins(&self) -> bool {
         match self.ask {
             Ask::Get { .. } => true,
             Ask::Post { body, .. } | Ask::Message { body } => {
@@ -61,7 +61,7 @@ impl<'b> Onward<'b> {
     }
 
     /// Its raw id, if it is a request.
-    fn id(&self) -> Option<&'b str> {
+    pub fn id(&self) -> Option<&'b str> {
         match self.ask {
             Ask::Post { body, .. } => match jsonrpc::parse(body) {
                 Ok(Message::Request { id, .. }) => Some(id.raw()),
@@ -96,7 +96,8 @@ enum TaskAsked {
 }
 
 impl Forward {
-    fn new(onward: Onward<'_>) -> Self {
+    /// To be kept.
+    pub fn new(onward: Onward<'_>) -> Self {
         let Onward { place, token, hops, ask } = onward;
         let asked = match ask {
             Ask::Post { takes, body } => Asked::Post { takes, body: body.into() },
@@ -117,7 +118,8 @@ impl Forward {
         Self { place, token, hops, asked }
     }
 
-    fn onward(&self) -> Onward<'_> {
+    /// As it goes on.
+    pub fn onward(&self) -> Onward<'_> {
         let ask = match &self.asked {
             Asked::Post { takes, body } => Ask::Post { takes: *takes, body },
             Asked::Get { last_event_id } => Ask::Get { last_event_id: last_event_id.as_deref() },
@@ -148,11 +150,13 @@ impl Engine {
         id: Option<&str>,
     ) {
         let exchange = onward.place.exchange;
+        let is_get = matches!(onward.ask, Ask::Get { last_event_id } if only_waits(last_event_id));
         if let Err(setback) = self.send_onward(net, to, onward) {
             net.counters().error(setback.reason());
             return self.refuse_retryable(net, exchange, id, &setback.error());
         }
-        self.aways.insert(exchange, Away { at: to, id: id.map(Into::into), shown: Shown::Nothing });
+        let (id, shown) = (id.map(Into::into), Shown::Nothing);
+        self.aways.insert(exchange, Away { at: to, id, shown, is_get });
     }
 
     /// Sends it, or says why not.
@@ -286,8 +290,18 @@ impl Engine {
             Whereabouts::Nowhere => return self.refuse_session(net, place, onward.id()),
         };
         // The connection's shard may have heard of the drain later than this one, or not yet.
-        if self.draining && onward.begins() {
-            return self.refuse_forwarded(net, place);
+        if self.is_leaving() {
+            let is_dealt_with = match ask {
+                Ask::Message { .. } if onward.begins() => {
+                    self.refuse_leaving(net, place);
+                    true
+                }
+                Ask::Message { .. } => false,
+                _ => self.leaves_with(net, key, onward),
+            };
+            if is_dealt_with {
+                return;
+            }
         }
         match ask {
             Ask::Get { last_event_id } => self.session_get(net, place, key, last_event_id),
@@ -304,7 +318,7 @@ impl Engine {
     }
 
     /// Gives a request back to who sent it: it belongs elsewhere.
-    fn give_back<N: Net>(&mut self, net: &mut N, to: Spot, onward: Onward<'_>) {
+    pub(super) fn give_back<N: Net>(&mut self, net: &mut N, to: Spot, onward: Onward<'_>) {
         let place = onward.place;
         if onward.hops >= HOPS_MAX {
             return self.refuse_moving(net, place, onward.id());
@@ -384,6 +398,11 @@ impl Engine {
             _ => net.counters().error("letter_unexpected"),
         }
     }
+}
+
+/// Whether a GET opens a stream that nothing ends, rather than going on with the stream of a request.
+pub(super) fn only_waits(last_event_id: Option<&str>) -> bool {
+    last_event_id.is_none_or(|id| id.starts_with("0-"))
 }
 
 /// The token as letters say it.

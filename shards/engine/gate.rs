@@ -84,7 +84,7 @@ impl Engine {
 
     fn health<N: Net>(&mut self, net: &mut N, to: Exchange) {
         let headers = Headers { content_type: Some(out::JSON), ..Headers::default() };
-        if self.draining {
+        if self.is_leaving() {
             net.respond(to, 503, headers, br#"{"status":"draining"}"#);
         } else {
             net.respond(to, 200, headers, br#"{"status":"ok"}"#);
@@ -120,7 +120,9 @@ impl Engine {
             Message::Batch(_) => true,
             Message::Notification { .. } | Message::Response { .. } => false,
         };
-        if is_new_work && self.refuse_while_draining(net, to) {
+        // A session may have an owner that does not leave.
+        let may_follow = !head.mcp_session_id.is_absent() && self.may_follow();
+        if is_new_work && !may_follow && self.refuse_while_draining(net, to) {
             return;
         }
         let id = message.request_id();
@@ -130,6 +132,7 @@ impl Engine {
         };
         let version = header_field(head.mcp_protocol_version);
         match mcp::http_era(&message, Some(&params), &version) {
+            Ok(Era::Modern) if is_new_work && self.refuse_while_draining(net, to) => {}
             Ok(Era::Modern) => self.modern_post(net, place, head, takes, &message, &params),
             Ok(Era::Legacy) => {
                 self.legacy_post(net, place, head, takes, &message, Some(params), body);
@@ -141,15 +144,19 @@ impl Engine {
     /// While draining only what is in flight goes on; the client is told when to come back, and where is up
     /// to the load balancer.
     pub(super) fn refuse_while_draining<N: Net>(&mut self, net: &mut N, to: Exchange) -> bool {
-        if self.draining {
+        if self.is_leaving() {
             net.counters().error("refused_draining");
             self.refuse_busy(net, to, DRAINING);
         }
-        self.draining
+        self.is_leaving()
     }
 
-    /// The same for an exchange of another shard, whose session is here.
-    pub(super) fn refuse_forwarded<N: Net>(&mut self, net: &mut N, place: Place) {
+    /// The same for an exchange anywhere, whose session is here.
+    pub(super) fn refuse_leaving<N: Net>(&mut self, net: &mut N, place: Place) {
+        if place.at == self.me() {
+            self.refuse_while_draining(net, place.exchange);
+            return;
+        }
         net.counters().error("refused_draining");
         let retry_after = Some(retry_after(net));
         let mut text = self.take_scratch();

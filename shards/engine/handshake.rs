@@ -3,12 +3,10 @@
 use erlmcp_protocol::jsonrpc::{self};
 use erlmcp_protocol::mcp::{self, Key as ParamKey, LogLevel, Method, Params, RpcError, Version};
 use erlmcp_protocol::seal::SessionToken;
-use erlmcp_protocol::sse;
 
 use super::Engine;
 use super::caller::{CallOut, Caller, Takes};
 use super::forwards::to_letter;
-use super::gate::retry_ms;
 use super::listens::Subscriber;
 use super::out::{self, Answer, Place};
 use super::sessions::{Channel, Full, Session};
@@ -215,32 +213,16 @@ impl Engine {
     pub(super) fn session_timer<N: Net>(&mut self, net: &mut N, key: Key) {
         let now = net.now();
         let idle = self.config.limits.session_idle_ms;
+        let is_held = self.is_leaving() && self.is_offered(key);
         let Some(session) = self.sessions.get(key) else { return };
         // Open streams and running calls are activity (digest b.10).
-        let due = if session.is_busy() { now + idle } else { session.last_active + idle };
+        let due =
+            if session.is_busy() || is_held { now + idle } else { session.last_active + idle };
         if due <= now {
             net.counters().error("session_expired");
             self.end_session(net, key);
         } else {
             net.timer(due, TimerKey::Session(key.slot, key.generation));
-        }
-    }
-
-    /// The server drains: streams that only wait end now, those of running calls when the calls do.
-    pub(super) fn drain_session<N: Net>(&mut self, net: &mut N, key: Key) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        match session.channel {
-            Channel::Streamable => {
-                let gets = session.streams.as_mut().map(|s| s.take_gets()).unwrap_or_default();
-                for place in gets {
-                    self.waiters.remove(&place);
-                    let mut last = Vec::new();
-                    sse::write_retry(&mut last, retry_ms(net));
-                    out::end(net, self.me(), place, &last);
-                }
-            }
-            Channel::Sse(_) if session.calls.is_empty() => self.end_session(net, key),
-            Channel::Sse(_) | Channel::Pipe(_) => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! HTTP+SSE of 2024-11-05: one stream per client, and the posts that belong to it (digest b.11).
 
+use erlmcp_cluster::Spot;
 use erlmcp_cluster::letter::route::Ask;
 use erlmcp_protocol::http::{Head, is_json};
 use erlmcp_protocol::jsonrpc::{self, Message};
@@ -50,11 +51,8 @@ impl Engine {
             return self.refuse(net, place, None, &Refusal::new(415, error));
         }
         // As on POST /mcp: what lets running calls finish still passes.
-        let asks = matches!(jsonrpc::parse(body), Ok(Message::Request { .. } | Message::Batch(_)));
-        if self.draining && asks {
-            self.refuse_while_draining(net, to);
-            return;
-        }
+        let is_refused = self.is_leaving()
+            && matches!(jsonrpc::parse(body), Ok(Message::Request { .. } | Message::Batch(_)));
         let Some(text) = head.query_value("sessionId") else {
             net.counters().error("session_missing");
             let error = errors::invalid_request("The sessionId of the endpoint event is missing");
@@ -64,6 +62,10 @@ impl Engine {
             return self.refuse_session(net, place, None);
         };
         match self.locate(net, &token, false, false) {
+            Whereabouts::At(Spot { node, .. }) if is_refused && node == self.me().node => {
+                self.refuse_leaving(net, place);
+            }
+            Whereabouts::Here(_) if is_refused => self.refuse_leaving(net, place),
             Whereabouts::Here(key) => self.session_posted(net, place, key, body),
             Whereabouts::At(to) => {
                 let onward = Onward::new(place, token, Ask::Message { body });

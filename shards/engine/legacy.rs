@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::Engine;
 use super::caller::{CallOut, Caller, Takes};
-use super::forwards::Onward;
+use super::forwards::{Onward, only_waits};
 use super::gate::{header_field, is_modern_header, no_params, refuse_modern_method};
 use super::listens::Subscriber;
 use super::methods::Failure;
@@ -59,7 +59,10 @@ impl Engine {
         let Some(token) = self.session_token(net, place, head, id) else { return };
         match self.locate(net, &token, true, false) {
             Whereabouts::Here(key) => {
-                self.session_message(net, place, takes, key, message, &params);
+                let onward = Onward::new(place, token, Ask::Post { takes: takes.into(), body });
+                if !self.is_leaving() || !self.leaves_with(net, key, onward) {
+                    self.session_message(net, place, takes, key, message, &params);
+                }
             }
             Whereabouts::At(to) => {
                 let onward = Onward::new(place, token, Ask::Post { takes: takes.into(), body });
@@ -74,7 +77,9 @@ impl Engine {
         if is_modern_header(head) {
             return refuse_modern_method(net, to);
         }
-        if self.refuse_while_draining(net, to) {
+        let last_event_id = head.last_event_id.as_str();
+        let may_follow = !only_waits(last_event_id) && self.may_follow();
+        if !may_follow && self.refuse_while_draining(net, to) {
             return;
         }
         let place = self.here(to);
@@ -84,13 +89,14 @@ impl Engine {
             return self.refuse(net, place, None, &Refusal::new(406, error));
         }
         let Some(token) = self.session_token(net, place, head, None) else { return };
-        let last_event_id = head.last_event_id.as_str();
+        let onward = Onward::new(place, token, Ask::Get { last_event_id });
         match self.locate(net, &token, true, false) {
-            Whereabouts::Here(key) => self.session_get(net, place, key, last_event_id),
-            Whereabouts::At(to) => {
-                let onward = Onward::new(place, token, Ask::Get { last_event_id });
-                self.forward(net, to, onward, None);
+            Whereabouts::Here(key) => {
+                if !self.is_leaving() || !self.leaves_with(net, key, onward) {
+                    self.session_get(net, place, key, last_event_id);
+                }
             }
+            Whereabouts::At(to) => self.forward(net, to, onward, None),
             Whereabouts::Moving => self.refuse_moving(net, place, None),
             Whereabouts::Nowhere => self.refuse_session(net, place, None),
         }
@@ -102,11 +108,14 @@ impl Engine {
         }
         let place = self.here(to);
         let Some(token) = self.session_token(net, place, head, None) else { return };
+        let onward = Onward::new(place, token, Ask::Delete);
         match self.locate(net, &token, true, false) {
-            Whereabouts::Here(key) => self.session_delete(net, place, key),
-            Whereabouts::At(to) => {
-                self.forward(net, to, Onward::new(place, token, Ask::Delete), None);
+            Whereabouts::Here(key) => {
+                if !self.is_leaving() || !self.leaves_with(net, key, onward) {
+                    self.session_delete(net, place, key);
+                }
             }
+            Whereabouts::At(to) => self.forward(net, to, onward, None),
             Whereabouts::Moving => self.refuse_moving(net, place, None),
             Whereabouts::Nowhere => self.refuse_session(net, place, None),
         }

@@ -41,6 +41,7 @@ impl Engine {
             self.relay_again(net, node);
         }
         self.keeping_link(net, node, event);
+        self.leave_otherwise(net, (event == LinkEvent::Lost).then_some(node));
     }
 
     /// The cluster has changed.
@@ -56,6 +57,7 @@ impl Engine {
         self.meet_peers();
         self.view_seen();
         self.keeping_view(net, &before);
+        self.leave_otherwise(net, None);
     }
 
     /// Nothing that was under way to or from this node will arrive: who waits for it is told, and its own

@@ -12,12 +12,13 @@ mod aways;
 mod batch;
 mod caller;
 mod calls;
-mod drain;
+mod departure;
 mod emit;
 mod fanout;
 mod forwards;
 mod gate;
 mod gets;
+mod handover;
 mod handshake;
 mod held;
 mod http_sse;
@@ -28,6 +29,7 @@ mod methods;
 mod modern;
 mod operator;
 mod out;
+mod pace;
 mod pipes;
 mod record;
 mod relays;
@@ -226,9 +228,8 @@ pub struct Engine {
     lagging: Vec<Key>,
     /// Reused for every message that is written; grows to the largest and is cut back.
     scratch: Vec<u8>,
-    draining: bool,
-    /// While it drains.
-    farewells: drain::Farewells,
+    /// It leaves.
+    departure: Option<Box<departure::Departure>>,
 }
 
 /// A scratch buffer that grew beyond this is given back after use, bytes.
@@ -281,8 +282,7 @@ impl Engine {
             interest_timer: false,
             lagging: Vec::new(),
             scratch: Vec::new(),
-            draining: false,
-            farewells: Default::default(),
+            departure: None,
         }
     }
 
@@ -323,6 +323,7 @@ impl Engine {
                 if let Some(away) = is_mine.then(|| self.aways.remove(&place.exchange)).flatten() {
                     self.tell_gone(net, away.at, place);
                 }
+                self.held_gone(place);
             }
             Some(Waiter::Call(key)) => self.caller_gone(net, key, place),
             Some(Waiter::Listen(key)) => drop(self.listens.remove(key)),
@@ -430,6 +431,7 @@ impl Service for Engine {
             TimerKey::Session(slot, generation) => {
                 self.session_timer(net, Key { slot, generation })
             }
+            TimerKey::Departure => self.departure_timer(net),
             TimerKey::Replicas => self.replicas_timer(),
             TimerKey::Kept => self.kept_timer(net),
             TimerKey::Withheld => self.withheld_timer(net),
@@ -437,20 +439,19 @@ impl Service for Engine {
             TimerKey::Directory => self.directory_timer(net),
             TimerKey::Interest => self.interest_timer(net),
             TimerKey::Sweep => self.sweep_lagging(net),
-            TimerKey::Farewell => self.say_farewells(net),
         }
         self.tell_others(net);
     }
 
-    fn handle_drain<N: Net>(&mut self, net: &mut N) {
-        self.begin_drain(net);
+    fn handle_drain<N: Net>(&mut self, net: &mut N, until: Millis) {
+        self.depart(net, until);
         self.tell_others(net);
     }
 
     fn is_idle(&self) -> bool {
         let withheld = self.keeping.as_ref().map_or(0, |keeping| keeping.withheld.len());
-        let is_still = self.calls.is_empty() && self.batches.is_empty();
-        is_still && withheld == 0 && self.farewells.is_empty()
+        let is_quiet = self.calls.is_empty() && self.batches.is_empty() && withheld == 0;
+        is_quiet && self.has_departed()
     }
 }
 

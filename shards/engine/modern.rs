@@ -9,10 +9,9 @@ use erlmcp_protocol::mcp::{
     self, CacheScope, HeaderField, Key as ParamKey, META_PREFIX, Method, ModernHeaders, Params,
     RpcError, Version, errors,
 };
-use erlmcp_protocol::sse;
 
 use super::caller::{CallOut, Caller, Takes};
-use super::gate::{header_field, retry_ms};
+use super::gate::header_field;
 use super::listens::{Filter, Listen, ListenOut};
 use super::methods::Failure;
 use super::out::{self, Answer, Place};
@@ -229,8 +228,8 @@ impl Engine {
         Ok(uris.into_iter().collect())
     }
 
-    /// Ends a listen stream from our side: its result, then the end (digest c.10.7).
-    pub(super) fn end_listen<N: Net>(&mut self, net: &mut N, key: Key) {
+    /// Ends a listen stream from our side: its result, then the end (digest c.10.7), over HTTP before `last`.
+    pub(super) fn end_listen<N: Net>(&mut self, net: &mut N, key: Key, last: &[u8]) {
         let Some(listen) = self.listens.remove(key) else { return };
         let mut result = Vec::with_capacity(160);
         result.extend_from_slice(br#"{"resultType":"complete","_meta":{"#);
@@ -242,9 +241,7 @@ impl Engine {
         match listen.out {
             ListenOut::Http(place) => {
                 self.waiters.remove(&place);
-                let mut last = out::event(&text, None);
-                sse::write_retry(&mut last, retry_ms(net));
-                out::end(net, self.me(), place, &last);
+                out::end(net, self.me(), place, &[&*out::event(&text, None), last].concat());
             }
             ListenOut::Pipe(conn) => {
                 self.pipes.remove_listen(conn, key);

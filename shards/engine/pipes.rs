@@ -119,6 +119,11 @@ impl Pipes {
     pub fn listens(&self, conn: ConnId) -> usize {
         self.get(conn).map_or(0, |pipe| pipe.listens.len())
     }
+
+    /// The same, one by one.
+    pub fn listens_of(&self, conn: ConnId) -> Vec<Key> {
+        self.get(conn).map(|pipe| pipe.listens.clone()).unwrap_or_default()
+    }
 }
 
 impl Engine {
@@ -156,10 +161,12 @@ impl Engine {
             PipeRoute::Batch => true,
             _ => false,
         };
-        if self.draining && is_work {
+        if self.is_leaving() && is_work {
             net.counters().error("refused_draining");
             let error = RpcError::new(codes::INTERNAL_ERROR, "The server is draining");
-            return self.pipe_error(net, conn, id, &error);
+            self.pipe_error(net, conn, id, &error);
+            // It would only be refused more: an idle one need not wait for its turn.
+            return self.leave_pipe(net, conn);
         }
         match route {
             PipeRoute::Modern => self.pipe_modern(net, conn, id, method, &params),
@@ -341,7 +348,7 @@ impl Engine {
             && session.is_none_or(|s| s.calls.is_empty());
         if idle && pipe.eof {
             net.pipe_close(conn, CloseReason::Done);
-        } else if idle && self.draining {
+        } else if idle && self.is_leaving() {
             net.pipe_close(conn, CloseReason::GoingAway);
         }
     }

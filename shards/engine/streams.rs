@@ -269,6 +269,11 @@ impl Streams {
         Resume::Replay { events, number, finished, replaced }
     }
 
+    /// Whether a standalone GET is open.
+    pub fn has_gets(&self) -> bool {
+        !self.gets.is_empty()
+    }
+
     /// The standalone GETs, which are detached.
     pub fn take_gets(&mut self) -> Vec<Place> {
         std::mem::take(&mut self.gets)

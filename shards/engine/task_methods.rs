@@ -82,7 +82,7 @@ impl Engine {
         let exchange = self.pipes.next_away(conn).ok_or_else(errors::internal_error)?;
         let onward = Onward::new(self.here(exchange), token, asked(true));
         self.send_onward(net, to, onward).map_err(|why| setback(net, why))?;
-        let away = Away { at: to, id: Some(caller.id.into()), shown: Shown::Pipe };
+        let away = Away { at: to, id: Some(caller.id.into()), shown: Shown::Pipe, is_get: false };
         self.aways.insert(exchange, away);
         self.pipes.add_away(exchange);
         Ok(())

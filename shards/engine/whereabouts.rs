@@ -58,6 +58,9 @@ impl Engine {
             return Whereabouts::Here(key);
         }
         let moves = streamable && self.keeping.is_some();
+        if moves && let Some(to) = self.gone_to(&token.random) {
+            return Whereabouts::At(to);
+        }
         let directory = Spot { shard: self.directory_shard(&token.random), ..me };
         if moves
             && directory == me
@@ -85,7 +88,13 @@ impl Engine {
                     net.post(to, &Letter::Session(SessionLetter::NotMine { name }));
                 }
                 let is_there = token.shard < member.shards();
-                if is_there { Whereabouts::At(home) } else { Whereabouts::Nowhere }
+                // Who leaves has perhaps handed it over already, and may be gone before it could say so.
+                let is_doubtful = moves && !forwarded && member.state == State::Leaving;
+                match is_there {
+                    true if is_doubtful && directory != me => Whereabouts::At(directory),
+                    true => Whereabouts::At(home),
+                    false => Whereabouts::Nowhere,
+                }
             }
             _ if !moves => Whereabouts::Nowhere,
             _ if directory != me => Whereabouts::At(directory),

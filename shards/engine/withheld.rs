@@ -65,6 +65,11 @@ pub struct Withheld {
 }
 
 impl Withheld {
+    /// Whether an answer waits for the copies of this session.
+    pub fn waits(&self, name: &SessionName) -> bool {
+        self.answers.contains_key(name)
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.count

@@ -57,7 +57,7 @@ impl Service for Confessing {
     fn handle_pipe_closed<N: Net>(&mut self, _: &mut N, _: ConnId) {}
     fn handle_mail<N: Net>(&mut self, _: &mut N, _: EngineMail) {}
     fn handle_timer<N: Net>(&mut self, _: &mut N, _: TimerKey) {}
-    fn handle_drain<N: Net>(&mut self, _: &mut N) {}
+    fn handle_drain<N: Net>(&mut self, _: &mut N, _: u64) {}
     fn is_idle(&self) -> bool {
         true
     }

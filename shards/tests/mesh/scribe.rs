@@ -136,7 +136,7 @@ impl Service for Scribe {
         net.timer(net.now() + LOOK_MS, TimerKey::Sweep);
     }
 
-    fn handle_drain<N: Net>(&mut self, _: &mut N) {
+    fn handle_drain<N: Net>(&mut self, _: &mut N, _: u64) {
         self.desk.is_draining.set(true);
     }
 

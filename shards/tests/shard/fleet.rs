@@ -12,9 +12,9 @@ use erlmcp_protocol::http::Head;
 use erlmcp_shards::config::Limits;
 use erlmcp_shards::engine::EngineMail;
 use erlmcp_shards::fleet::{self, BootError, Fleet, FleetConfig, ShardPlace};
-use erlmcp_shards::io::ConnId;
 use erlmcp_shards::io::listen::ListenOptions;
 use erlmcp_shards::io::uring::UringConfig;
+use erlmcp_shards::io::{ConnId, Millis};
 use erlmcp_shards::net::{Exchange, Net, PipeKind, TimerKey};
 use erlmcp_shards::service::Service;
 
@@ -233,7 +233,7 @@ impl Service for Fragile {
     fn handle_pipe_closed<N: Net>(&mut self, _: &mut N, _: ConnId) {}
     fn handle_mail<N: Net>(&mut self, _: &mut N, _: EngineMail) {}
     fn handle_timer<N: Net>(&mut self, _: &mut N, _: TimerKey) {}
-    fn handle_drain<N: Net>(&mut self, _: &mut N) {}
+    fn handle_drain<N: Net>(&mut self, _: &mut N, _: Millis) {}
     fn is_idle(&self) -> bool {
         true
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use erlmcp_protocol::http::Head;
 use erlmcp_protocol::ws;
 use erlmcp_shards::engine::EngineMail;
-use erlmcp_shards::io::ConnId;
+use erlmcp_shards::io::{ConnId, Millis};
 use erlmcp_shards::net::{CloseReason, Exchange, Headers, Net, PipeKind, TimerKey};
 use erlmcp_shards::service::Service;
 
@@ -168,7 +168,7 @@ impl Service for Echo {
         }
     }
 
-    fn handle_drain<N: Net>(&mut self, net: &mut N) {
+    fn handle_drain<N: Net>(&mut self, net: &mut N, _: Millis) {
         self.seen.drained.set(true);
         for to in std::mem::take(&mut self.open) {
             net.stream_end(to, b"");
