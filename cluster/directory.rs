@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(directory.moved(token(2), 1, spot(2), 1), Told::Known);
         directory.begin(spot(2), 1);
         directory.moved(token(2), 1, spot(2), 1);
-        assert_eq!((directory.end(spot(2), 1), directory.len()), (1, 1));
+        assert_eq!((directory.end(spot(2), 1, 1), directory.len()), (1, 1));
         directory.outdated(&[2; 16], (1, 1));
         assert_eq!(directory.len(), 1, "a lower claim ends nothing");
         directory.outdated(&[2; 16], (1, 2));

@@ -173,6 +173,9 @@ impl<I: Io, S: Service> Shard<I, S> {
         while !self.is_over() {
             self.turn();
         }
+        // What the last turn said to the other shards may be what they wait for: their bells are still to be rung.
+        self.transmit();
+        self.io.turn(None, &mut self.completions);
         self.summary()
     }
 
@@ -419,7 +422,8 @@ impl<I: Io, S: Service> Shard<I, S> {
     fn check_drain(&mut self) {
         let Some(until) = self.drain_until else { return };
         let is_idle = self.conns.clients() == 0 && self.service.is_idle();
-        let is_empty = self.conns.part_from_mesh(is_idle) && is_idle;
+        let is_parted = self.conns.part_from_mesh(is_idle);
+        let is_empty = is_parted && is_idle && !self.conns.has_unsent();
         if is_empty || until <= self.conns.now() {
             self.is_over = true;
         }

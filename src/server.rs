@@ -215,7 +215,7 @@ impl Server {
             keys: keys(cluster.as_ref())?,
             epoch,
             lookout: cluster.as_ref().map(|seat| -> Arc<dyn Lookout> { seat.board().clone() }),
-            cluster: None,
+            cluster: cluster.as_ref().map(ClusterSeat::limits),
         };
         let fleet =
             start_shards(&config, places, common, cluster.as_ref(), &catalog, control.runner())?;

@@ -18,7 +18,7 @@ use crate::Millis;
 use crate::view::{State, View};
 
 pub use net::Faults;
-pub use node::{Node, Power};
+pub use node::{Guest, Guests, IDLE_MS_MAX, Node, Power};
 
 use net::Link;
 use node::Item;
@@ -34,6 +34,8 @@ pub struct World {
     pub now: Millis,
     /// By slot.
     pub nodes: Vec<Node>,
+    /// Makes the guest of each node that boots.
+    pub guests: Option<Guests>,
     /// What goes wrong on wires.
     pub faults: Faults,
     /// Where all chance comes from.
@@ -46,9 +48,9 @@ pub struct World {
     events: BinaryHeap<Reverse<(Millis, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     counter: u64,
-    /// Bytes of membership messages on the wire, frame heads included.
+    /// Bytes on all wires, frame heads included.
     pub bytes: u64,
-    /// Messages.
+    /// Messages on all wires.
     pub messages: u64,
     /// Who saw whom dead, and when: (viewer, node, epoch) → first time.
     pub deaths_seen: BTreeMap<(usize, u16, u32), Millis>,
@@ -110,6 +112,7 @@ impl World {
         Self {
             now: 0,
             nodes,
+            guests: None,
             faults: Faults::default(),
             dice,
             cut: BTreeSet::new(),

@@ -6,7 +6,7 @@ use crate::Millis;
 use crate::link::{self, CONNECT_MS_MAX, HANDSHAKE_MS_MAX, Identity};
 use crate::membership::DialFailed;
 
-use super::node::{Item, Power};
+use super::node::{Item, Payload, Power};
 use super::{World, address};
 
 /// What goes wrong on wires, all the time.
@@ -35,7 +35,7 @@ pub(super) struct Link {
     dialled: SocketAddr,
     state: LinkState,
     /// What a wire that is cut holds back, as TCP would send it again later.
-    held: Vec<Vec<u8>>,
+    held: Vec<Payload>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,9 +80,9 @@ impl World {
             let Some(link) = self.links.get_mut(&id) else { continue };
             let (held, from, to) = (std::mem::take(&mut link.held), link.from, link.to);
             let from = self.nodes[from].number;
-            for bytes in held {
+            for payload in held {
                 let delay = self.latency();
-                self.send_item(to, delay, Item::Bytes { from, bytes });
+                self.send_item(to, delay, Item::Bytes { from, payload });
             }
             // A host that went away while the wire was cut, or whose kernel knows nothing of this connection.
             self.reset_if_gone(id);
@@ -168,18 +168,18 @@ impl World {
         self.links.remove(&link).is_some_and(|link| link.from == slot)
     }
 
-    pub(super) fn transmit(&mut self, from: usize, to: u16, bytes: Vec<u8>) {
+    pub(super) fn transmit(&mut self, from: usize, to: u16, payload: Payload) {
         let Some(id) = self.routes.get(&(from, to)).copied() else { return };
         let Some(link) = self.links.get(&id) else { return };
         if link.state != LinkState::Established {
             return;
         }
         let (to, to_run) = (link.to, link.to_run);
-        self.bytes += bytes.len() as u64 + FRAME_BYTES;
+        self.bytes += payload.bytes().len() as u64 + FRAME_BYTES;
         self.messages += 1;
         if self.is_cut(from, to) {
             if let Some(link) = self.links.get_mut(&id) {
-                link.held.push(bytes);
+                link.held.push(payload);
             }
             return;
         }
@@ -198,7 +198,7 @@ impl World {
                 delay += self.dice.below(faults.delay_ms);
             }
             let from = self.nodes[from].number;
-            self.send_item(to, delay, Item::Bytes { from, bytes: bytes.clone() });
+            self.send_item(to, delay, Item::Bytes { from, payload: payload.clone() });
         }
     }
 

@@ -8,12 +8,12 @@ use crate::link::{self, Identity};
 use crate::membership::{
     DialFailed, MEMBERS_MAX, Membership, MembershipConfig, OUTPUTS_MAX, Output, Unlinked,
 };
-use crate::view::State;
+use crate::view::{State, View};
 
 use super::{Dice, HEARTBEAT_MS, Happening, NODE_TIMEOUT_MS, World, address};
 
 /// A loop turns at least so often, whatever its clock says.
-const IDLE_MS_MAX: Millis = 1_000;
+pub const IDLE_MS_MAX: Millis = 1_000;
 
 /// One node.
 pub struct Node {
@@ -23,6 +23,8 @@ pub struct Node {
     pub seeds: Vec<SocketAddr>,
     /// The machine, while it runs.
     pub machine: Option<Membership>,
+    /// Its guest, while it runs.
+    pub guest: Option<Box<dyn Guest>>,
     /// Its run.
     pub epoch: u32,
     /// Whether it runs, and why not.
@@ -41,6 +43,24 @@ pub struct Node {
     wake_id: u64,
     wake_at: Millis,
 }
+
+/// What lives on a node besides its membership: machines that are told the view and send each other letters. Give the
+/// world a [`World::guests`], and each boot makes one. Letters travel on the same links, under the same faults.
+pub trait Guest {
+    /// The node's view has changed.
+    fn handle_view(&mut self, now: Millis, view: &View);
+    /// The node's own link to that node is up, or is no more.
+    fn handle_link(&mut self, now: Millis, node: u16, is_up: bool);
+    /// What the guest of that node said.
+    fn handle_letter(&mut self, now: Millis, from: u16, bytes: &[u8]);
+    /// The node's loop turns; at least once in [`IDLE_MS_MAX`].
+    fn handle_turn(&mut self, now: Millis);
+    /// What to send, and to which node. Without a link to it, it is lost.
+    fn poll(&mut self) -> Option<(u16, Vec<u8>)>;
+}
+
+/// Makes the guest of a node that boots.
+pub type Guests = Box<dyn Fn(&Identity) -> Box<dyn Guest>>;
 
 /// Why a node does not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +96,22 @@ pub(super) enum Item {
     },
     Bytes {
         from: u16,
-        bytes: Vec<u8>,
+        payload: Payload,
     },
+}
+
+/// What travels on a link.
+#[derive(Clone)]
+pub(super) enum Payload {
+    Member(Vec<u8>),
+    Letter(Vec<u8>),
+}
+
+impl Payload {
+    pub fn bytes(&self) -> &[u8] {
+        let (Payload::Member(bytes) | Payload::Letter(bytes)) = self;
+        bytes
+    }
 }
 
 impl Node {
@@ -86,6 +120,7 @@ impl Node {
             number: slot as u16 + 1,
             seeds,
             machine: None,
+            guest: None,
             epoch: 0,
             power: Power::ProcessGone,
             run: 0,
@@ -120,14 +155,18 @@ impl World {
         let node = &mut self.nodes[slot];
         node.run += 1;
         (node.epoch, node.power, node.stopped_until) = (epoch, Power::On, 0);
+        let identity = node.identity(slot);
         let config = MembershipConfig {
-            me: node.identity(slot),
+            me: identity.clone(),
             seeds: node.seeds.clone(),
             heartbeat_ms: HEARTBEAT_MS,
             node_timeout_ms: NODE_TIMEOUT_MS,
         };
         node.machine = Some(Membership::new(config, node.clock(now), seed));
+        self.nodes[slot].guest = self.guests.as_ref().map(|make| make(&identity));
         self.reset_old_links_to(slot);
+        let view = self.view(slot).cloned();
+        self.guest(slot, |guest, now| view.iter().for_each(|view| guest.handle_view(now, view)));
         self.wake_soon(slot, self.now);
     }
 
@@ -138,6 +177,7 @@ impl World {
             node.power = how;
             return;
         }
+        node.guest = None;
         node.run += 1;
         node.power = how;
         node.inbox.clear();
@@ -211,6 +251,7 @@ impl World {
         if let Some(machine) = &mut node.machine {
             machine.handle_timeout(clock);
             self.drain(slot);
+            self.guest(slot, |guest, now| guest.handle_turn(now));
         }
     }
 
@@ -230,6 +271,7 @@ impl World {
                     machine.handle_dial_failed(clock, dialled, DialFailed::Unreachable);
                 } else if machine.handle_linked(clock, dialled, &who) {
                     self.establish(link);
+                    self.guest(slot, |guest, now| guest.handle_link(now, who.node, true));
                 } else {
                     self.close(link);
                 }
@@ -242,9 +284,13 @@ impl World {
                 if self.forget_broken(slot, link) {
                     let Some(machine) = &mut self.nodes[slot].machine else { return };
                     machine.handle_unlinked(clock, node, Unlinked::Broken);
+                    self.guest(slot, |guest, now| guest.handle_link(now, node, false));
                 }
             }
-            Item::Bytes { from, bytes } => {
+            Item::Bytes { from, payload: Payload::Letter(bytes) } => {
+                self.guest(slot, |guest, now| guest.handle_letter(now, from, &bytes));
+            }
+            Item::Bytes { from, payload: Payload::Member(bytes) } => {
                 let Some(machine) = &mut self.nodes[slot].machine else { return };
                 assert_eq!(machine.handle_message(clock, from, &bytes), Ok(()), "node {from}");
             }
@@ -261,15 +307,31 @@ impl World {
         }
     }
 
+    /// Tells a guest something, and sends what it says to that.
+    fn guest(&mut self, slot: usize, tell: impl FnOnce(&mut dyn Guest, Millis)) {
+        let now = self.nodes[slot].clock(self.now);
+        let Some(mut guest) = self.nodes[slot].guest.take() else { return };
+        tell(&mut *guest, now);
+        while let Some((to, bytes)) = guest.poll() {
+            self.transmit(slot, to, Payload::Letter(bytes));
+        }
+        self.nodes[slot].guest = Some(guest);
+    }
+
     pub(super) fn drain(&mut self, slot: usize) {
         while let Some(machine) = &mut self.nodes[slot].machine {
             self.backlog_max = self.backlog_max.max(machine.backlog());
             assert!(machine.backlog() <= OUTPUTS_MAX + 2 * MEMBERS_MAX, "bounded");
             match machine.poll() {
                 None => return,
-                Some(Output::Send { to, bytes }) => self.transmit(slot, to, bytes),
+                Some(Output::Send { to, bytes }) => {
+                    self.transmit(slot, to, Payload::Member(bytes));
+                }
                 Some(Output::Dial(address)) => self.connect(slot, address),
-                Some(Output::Cut { node, epoch }) => self.cut_links(slot, node, epoch),
+                Some(Output::Cut { node, epoch }) => {
+                    self.cut_links(slot, node, epoch);
+                    self.guest(slot, |guest, now| guest.handle_link(now, node, false));
+                }
                 Some(Output::View) => self.check_view(slot),
             }
         }
@@ -287,5 +349,6 @@ impl World {
         for member in view.members.iter().filter(|member| member.state == State::Dead) {
             self.deaths_seen.entry((slot, member.node, member.epoch)).or_insert(now);
         }
+        self.guest(slot, |guest, now| guest.handle_view(now, &view));
     }
 }

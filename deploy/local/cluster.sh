@@ -221,10 +221,11 @@ follow() {
 }
 
 ask() {
-    local node
+    local node pid
     for ((node = 1; node <= nodes; node++)); do
-        if pid_of "$node" > /dev/null; then
-            exec "$binary" status --admin "$(admin "$node")" "$@"
+        if pid=$(pid_of "$node"); then
+            # The program that runs, not one that would have to be built first.
+            exec "/proc/$pid/exe" status --admin "$(admin "$node")" "$@"
         fi
     done
     fail "no node runs (looked in $folder); start them: ${BASH_SOURCE[0]} start"
@@ -249,8 +250,7 @@ case $command in
         "$command" "${@:-${all[@]}}"
         ;;
     status)
-        [[ -d $folder ]] && folder=$(realpath "$folder")
-        find_binary
+        [[ ! -d $folder ]] || folder=$(realpath "$folder")
         ask "$@"
         ;;
     tail) follow ;;

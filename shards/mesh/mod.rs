@@ -392,9 +392,6 @@ impl Mesh {
     fn change_view(&mut self, now: Millis, view: Arc<View>) {
         let before = std::mem::replace(&mut self.view, view);
         self.acts.push_back(Act::TellView);
-        if matches!(self.role, Role::Lead(_)) {
-            log_changes(&before, &self.view);
-        }
         for member in before.peers() {
             if self.view.home(member.node, member.epoch).is_none() {
                 // Its letters are no longer those of a member; it must come in again by the front door.
@@ -434,23 +431,6 @@ impl Mesh {
                 self.run_lead(now);
             }
             Role::Follower(callers) => callers.handle_unlinked(now, node),
-        }
-    }
-}
-
-/// Tells the operator who came and who went.
-fn log_changes(before: &View, after: &View) {
-    for member in after.members.iter().filter(|member| member.node != after.me) {
-        let (node, epoch) = (member.node, member.epoch);
-        let known = before.member(node).filter(|known| known.epoch == epoch);
-        match (known.map(|known| known.state), member.state) {
-            (Some(state), now) if state == now => {}
-            (None | Some(State::Dead), State::Alive) => log::info!("node {node} is here"),
-            (_, State::Leaving) => log::info!("node {node} is leaving"),
-            (Some(State::Leaving), State::Dead) => log::info!("node {node} has left"),
-            (Some(_), State::Dead) => log::warn!("node {node} is gone"),
-            (_, State::Suspect) => log::debug!("node {node} is silent"),
-            _ => {}
         }
     }
 }

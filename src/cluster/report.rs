@@ -16,6 +16,9 @@ const FORMAT: u8 = 1;
 /// A report is no longer, bytes: 256 shards with their numbers need a third of it.
 pub const REPORT_BYTES_MAX: usize = 64 * 1024;
 
+/// What the mesh calls a letter that was dropped because no link stands.
+const NO_LINK: &str = "no_link";
+
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -59,8 +62,10 @@ pub struct SyncView {
     pub bytes_in: u64,
     /// Bytes that wait to be sent.
     pub queue_bytes: u64,
-    /// Letters that found no link or no room, since the start.
+    /// Letters that found no room on their link, since the start.
     pub drops: u64,
+    /// Letters that found no link: it was not up yet, or broken already; since the start.
+    pub unlinked: u64,
     /// Links refused, by either end, since the start.
     pub refused: u64,
     /// Copies of other nodes' sessions.
@@ -131,7 +136,9 @@ impl SyncView {
             sum.bytes_out += mesh.bytes_out;
             sum.bytes_in += mesh.bytes_in;
             sum.queue_bytes += mesh.queue_bytes;
-            sum.drops += mesh.dropped.values().sum::<u64>();
+            let unlinked = mesh.dropped.get(NO_LINK).copied().unwrap_or_default();
+            sum.unlinked += unlinked;
+            sum.drops += mesh.dropped.values().sum::<u64>() - unlinked;
             sum.refused += mesh.refused.values().sum::<u64>() + mesh.refused_by_peers;
         }
         for counters in shards.iter().map(|shard| &shard.counters) {

@@ -8,11 +8,12 @@ use crossbeam_channel::Sender;
 use erlmcp_cluster::letter::Order;
 use erlmcp_cluster::secret::Secrets;
 use erlmcp_protocol::seal::Keyring;
+use erlmcp_shards::config::{ClusterLimits, Sync};
 use erlmcp_shards::mesh::{MeshConfig, QUEUE_BYTES_MAX};
 
 use super::chronicle::Chronicle;
 use super::{Board, Nudge};
-use crate::config::{ClusterConfig, Config};
+use crate::config::{ClusterConfig, Config, SyncMode};
 use crate::running::Event;
 use crate::secret::{self, SecretError};
 
@@ -92,6 +93,16 @@ impl ClusterSeat {
             node_timeout_ms: self.config.node_timeout_ms,
             queue_bytes_max: QUEUE_BYTES_MAX,
         }
+    }
+
+    /// What each shard does for its sessions to survive this node.
+    pub fn limits(&self) -> ClusterLimits {
+        let sync = match self.config.sync {
+            SyncMode::Lazy => Sync::Lazy,
+            SyncMode::Eager => Sync::Eager,
+        };
+        let replicas = usize::from(self.config.replicas);
+        ClusterLimits { sync, replicas, ..ClusterLimits::default() }
     }
 
     /// Logs what has changed in the cluster. What operators want of this node is the answer.

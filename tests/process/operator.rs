@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::fs::Permissions;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 
 use crate::child::{Scratch, Server, ask, command, eventually, run};
@@ -176,6 +176,22 @@ fn a_node_whose_peers_are_missing_is_ready_and_says_that_it_is_alone() {
     let server = node("1", &secret, &[&nobody(), &nobody()]);
     let ready = server.admin("GET", "/readyz");
     assert!(ready.starts_with("HTTP/1.1 200 ") && ready.contains("none of 2 peers"), "{ready}");
+}
+
+/// A shard that left said goodbye to another that slept, and did not wake it: the drain took all its time.
+#[test]
+fn a_node_with_nothing_to_do_leaves_at_once_however_long_a_drain_may_take() {
+    let config = Scratch::new("[server]\ndrain_ms = 3_600_000\n");
+    let secret = secret(SECRET);
+    for shards in ["1", "2", "3"] {
+        let peer = nobody();
+        let mut words = words("1", secret.path(), FREE, &[&peer]);
+        words.extend(["--shards-per-core", shards, "--config", config.path()]);
+        let server = Server::start(&words);
+        server.signal("-TERM");
+        eventually("it has left", || TcpStream::connect(&server.admin).is_err());
+        assert_eq!(server.wait().0.code(), Some(0));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod examples;
 mod harbour;
 mod jobs;
 mod mesh;
+mod truths;
 mod wire;
 mod world;
 

@@ -458,7 +458,7 @@ fn check(seed: u64, nodes: u16, shards: u16) {
     let counters = crowd.world.wires.iter().map(|wire| wire.counters.messages_in).sum::<u64>();
     let expect = if nodes == 1 { STEPS as u64 / 4 } else { STEPS as u64 / 50 };
     assert!(counters > expect, "seed {seed}: {counters} messages");
-    assert_eq!(nodes > 1, crowd.world.all_letters("forward") > STEPS / 50, "seed {seed}");
+    assert_eq!(nodes > 1, crowd.world.all_letters("forward") > 0, "seed {seed}");
 }
 
 /// `ERLMCP_TEST_SEEDS=first..last` looks at other histories.

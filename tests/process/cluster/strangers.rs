@@ -15,7 +15,14 @@ fn undisturbed(cluster: &Cluster) {
     cluster.agree();
     let session = cluster.open(1);
     for (_, server) in cluster.running() {
-        session.echo(&server.http).expect("every node serves");
+        // Not every shard's link need stand when the nodes have seen each other: until then clients are told to retry.
+        eventually("every node serves", || match session.echo(&server.http) {
+            Ok(()) => true,
+            Err(why) => {
+                assert!(why.contains(r#""retryable":true"#), "{why}");
+                false
+            }
+        });
     }
 }
 
