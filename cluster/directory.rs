@@ -95,6 +95,13 @@ impl Directory {
         }
     }
 
+    /// A shard does not own a session, whatever was heard of that before.
+    pub fn disowned(&mut self, name: &SessionName, by: Spot) {
+        if self.entries.get(name).is_some_and(|known| known.owner == by) {
+            self.entries.remove(name);
+        }
+    }
+
     /// An owner begins to say everything again.
     pub fn begin(&mut self, owner: Spot, round: u32) {
         self.rounds.insert(owner, round);
@@ -153,7 +160,7 @@ mod tests {
         assert_eq!(directory.moved(token(2), 1, spot(2), 1), Told::Known);
         directory.begin(spot(2), 1);
         directory.moved(token(2), 1, spot(2), 1);
-        assert_eq!((directory.end(spot(2), 1), directory.len()), (1, 1));
+        assert_eq!((directory.end(spot(2), 1, 1), directory.len()), (1, 1));
         directory.outdated(&[2; 16], (1, 1));
         assert_eq!(directory.len(), 1, "a lower claim ends nothing");
         directory.outdated(&[2; 16], (1, 2));

@@ -202,8 +202,8 @@ impl World {
                 shard.directory.begin(from, round);
             }
             Letter::Say(Say::End { round, .. }, _) => {
-                shard.copies.end(from, round);
-                shard.directory.end(from, round);
+                shard.copies.end(from, epoch, round);
+                shard.directory.end(from, epoch, round);
             }
             Letter::Say(Say::Copy { name, rev, .. }, Some((token, term))) => {
                 let kept = shard.copies.keep(from, epoch, &record(token, term, rev));
