@@ -15,7 +15,7 @@ use crate::mesh::MeshSeat;
 use crate::message::Mail;
 use crate::net::Net;
 use crate::service::Service;
-use crate::stats::ShardSnapshot;
+use crate::stats::{Counters, ShardSnapshot};
 
 /// Timer reminders looked at in one turn.
 const TIMERS_PER_TURN: usize = 4096;
@@ -439,11 +439,13 @@ impl<I: Io, S: Service> Shard<I, S> {
             ("kept_bytes", self.conns.kept_bytes() as u64),
         ];
         self.io.health(&mut ring);
+        let sync_lag_ms = self.service.sync_lag_ms(self.conns.now());
+        let counters = Counters { sync_lag_ms, ..self.conns.counters().clone() };
         ShardSnapshot {
             shard: self.index,
             core: self.core,
             capacity: self.conns.refuse_at(),
-            counters: self.conns.counters().clone(),
+            counters,
             mesh: self.conns.mesh_stats(),
             ring,
         }

@@ -101,7 +101,8 @@ pub struct Counters {
     pub sessions_active: u64,
     /// Legacy sessions ever opened.
     pub sessions_total: u64,
-    /// How long the oldest change of a session waits that its copies do not have yet, milliseconds; 0 when none does.
+    /// For how long the oldest change of a session has waited to be said to the nodes that keep its copies,
+    /// milliseconds; set when a snapshot is taken.
     pub sync_lag_ms: u64,
     /// Sessions taken over from other nodes.
     pub sessions_adopted: u64,

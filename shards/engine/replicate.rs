@@ -52,6 +52,8 @@ pub struct Keeping {
     has_kept_timer: bool,
     /// Something is to be said in this turn.
     pub(super) is_due: bool,
+    /// When the oldest change was made that was not said to all keepers that can be reached.
+    unsaid_since: Option<Millis>,
     has_timer: bool,
 }
 
@@ -76,12 +78,19 @@ impl Keeping {
             kept: BTreeMap::new(),
             has_kept_timer: false,
             is_due: false,
+            unsaid_since: None,
             has_timer: false,
         }
     }
 
+    /// For how long the oldest change has waited to be said, milliseconds.
+    pub(super) fn lag_ms(&self, now: Millis) -> Millis {
+        self.unsaid_since.map_or(0, |since| now.saturating_sub(since))
+    }
+
     /// Something is to be said: now, or with other things in a moment.
     fn set_due<N: Net>(&mut self, net: &mut N) {
+        self.unsaid_since.get_or_insert(net.now());
         match self.limits.sync {
             Sync::Eager => self.is_due = true,
             Sync::Lazy => self.set_timer(net, LAZY_FLUSH_MS),
@@ -219,6 +228,9 @@ impl Engine {
                 keeping.set_timer(net, 1);
                 break;
             }
+        }
+        if keeping.replicas.waiting() == 0 {
+            keeping.unsaid_since = None;
         }
         keeping.count(net);
         self.keeping = Some(keeping);
