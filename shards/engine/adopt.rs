@@ -31,8 +31,8 @@ use crate::net::{Net, TimerKey};
 /// How often a session has changed its owner, and who owns it.
 pub(super) type Claim = (u32, u16);
 
-/// After an owner was lost, a session that is not found may still be on its way for this long, milliseconds:
-/// its client is told to come again.
+/// After an owner was lost, or others were met, a session that is not found may still be on its way for this long,
+/// milliseconds: its client is told to come again.
 const SETTLING_MS: Millis = 1000;
 
 /// Orphans that could not be handed over wait this long, milliseconds.
@@ -122,9 +122,15 @@ impl Engine {
 
     /// Somebody who owned sessions is gone.
     pub(super) fn owners_lost<N: Net>(&mut self, net: &mut N) {
-        let Some(keeping) = &mut self.keeping else { return };
-        keeping.unsettled_until = net.now() + SETTLING_MS;
+        self.unsettle(net);
         net.timer(net.now() + FORGET_AFTER_MS, TimerKey::Directory);
+    }
+
+    /// For a while a session that is not found may only not have been heard of.
+    pub(super) fn unsettle<N: Net>(&mut self, net: &mut N) {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.unsettled_until = net.now() + SETTLING_MS;
+        }
     }
 
     /// What owners that are gone owned is forgotten.

@@ -314,6 +314,10 @@ impl Engine {
         if before.peers().any(|member| view.home(member.node, member.epoch).is_none()) {
             self.owners_lost(net);
         }
+        // Who was alone, new or cut off, has not heard yet whose the others' sessions are.
+        if before.peers().next().is_none() && view.peers().next().is_some() {
+            self.unsettle(net);
+        }
         self.find_orphans(net);
         self.release_all_safe(net);
     }

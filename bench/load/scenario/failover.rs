@@ -297,7 +297,6 @@ impl Play<'_> {
         let up = |clients: &mut Clients| clients.is_up(victim);
         let is_up = self.course.until(self.clients, BACK_PATIENCE_S, up)?;
         let serves_us = is_up.then(|| self.clock.us());
-        self.clients.book.healed_us = serves_us;
         if let Some(thread) = starting {
             let ended =
                 self.course.until(self.clients, BACK_PATIENCE_S, |_| thread.is_finished())?;
@@ -318,6 +317,8 @@ impl Play<'_> {
             self.course.until(self.clients, 0.05, |_| false)?;
         }
         self.watch.be_keen(false);
+        // Until the others have seen it, what fails there is its own fault.
+        self.clients.book.healed_us = serves_us.map(|_| self.clock.us());
         let (first, given_up) = (self.clients.book.sessions.len(), self.clients.book.given_up);
         self.clients.open(NEW_SESSIONS, Some(victim));
         self.course.until(self.clients, BACK_PATIENCE_S, |clients| clients.opening() == 0)?;
