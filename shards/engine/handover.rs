@@ -158,12 +158,30 @@ impl Engine {
                 self.not_taken(net, &name);
                 continue;
             };
-            let is_offered = self.offer(net, key, to, short);
+            let waits = self.keeping.as_ref().is_some_and(|keeping| keeping.withheld.waits(&name));
+            let is_offered = !waits && self.offer(net, key, to, short);
             if let Some(under_way) = self.under_way(&name) {
                 under_way.to = to;
                 under_way.offers += u32::from(is_offered);
                 under_way.again_at = now + if is_offered { ANSWER_MS } else { ROOM_MS };
             }
+        }
+    }
+
+    /// Its client is here: the session goes next, however many are under way. Those are no more than the requests that
+    /// wait for them.
+    fn offer_out_of_turn<N: Net>(&mut self, net: &mut N, key: Key, name: &SessionName) {
+        let now = net.now();
+        let Some(to) = self.taker(name, 0) else { return };
+        let waits = self.keeping.as_ref().is_some_and(|keeping| keeping.withheld.waits(name));
+        let is_offered = !waits && self.offer(net, key, to, &mut HashSet::new());
+        let offers = u32::from(is_offered);
+        let again_at = now + if is_offered { ANSWER_MS } else { ROOM_MS };
+        let Some(handovers) = self.handovers() else { return };
+        if handovers.held < HELD_MAX {
+            let under_way = UnderWay { key, to, offers, again_at, held: Vec::new() };
+            handovers.under_way.insert(*name, under_way);
+            self.go_on_leaving(net);
         }
     }
 
@@ -330,10 +348,7 @@ impl Engine {
             }
             // Its client is here again: it must not wait for its turn.
             self.end_waiting_session(net, key);
-            if let Some(handovers) = self.handovers() {
-                handovers.ready.push_front(key);
-            }
-            self.go_on_leaving(net);
+            self.offer_out_of_turn(net, key, &name);
         }
         self.hold(net, &name, onward);
         true
