@@ -47,6 +47,8 @@ pub struct Keeping {
     pub(super) has_orphan_timer: bool,
     /// Until then, who is not found may be on its way here: an owner has just been lost.
     pub(super) unsettled_until: Millis,
+    /// When this shard first heard of the cluster.
+    pub(super) first_view_at: Option<Millis>,
     /// What was kept for whom and not yet acknowledged. Bounded by the copies.
     kept: BTreeMap<Spot, HashMap<SessionName, u32>>,
     has_kept_timer: bool,
@@ -75,6 +77,7 @@ impl Keeping {
             orphans: VecDeque::new(),
             has_orphan_timer: false,
             unsettled_until: 0,
+            first_view_at: None,
             kept: BTreeMap::new(),
             has_kept_timer: false,
             is_due: false,
@@ -308,6 +311,7 @@ impl Engine {
     pub(super) fn keeping_view<N: Net>(&mut self, net: &mut N, before: &View) {
         let view = self.view.clone();
         let Some(keeping) = &mut self.keeping else { return };
+        keeping.first_view_at.get_or_insert(net.now());
         keeping.replicas.handle_view(&view);
         keeping.kept.retain(|owner, _| view.member(owner.node).is_some_and(|member| member.owns()));
         keeping.is_due = true;
