@@ -386,7 +386,10 @@ fn who_has_just_booted_and_met_nobody_asks_for_patience_with_sessions_it_does_no
     world.see(0, |other| if other == 0 { State::Alive } else { State::Dead });
     for shard in [0, 1] {
         let heard = ping(&mut world, &session, shard);
-        assert_eq!((heard.status, &heard.json()["error"]["data"]["retryable"]), (503, &true.into()));
+        assert_eq!(
+            (heard.status, &heard.json()["error"]["data"]["retryable"]),
+            (503, &true.into())
+        );
     }
     world.advance(2000);
     for shard in [0, 1] {
@@ -402,7 +405,8 @@ fn a_session_taken_over_is_found_while_the_links_of_its_home_do_not_stand_again(
     let asked = 3 - owner;
     world.lose_link(0, 1);
     world.lose_link(0, 2);
-    for (node, state) in [(1, State::Dead), (2, State::Dead), (1, State::Alive), (2, State::Alive)] {
+    for (node, state) in [(1, State::Dead), (2, State::Dead), (1, State::Alive), (2, State::Alive)]
+    {
         world.see(node, |other| if other == 0 { state } else { State::Alive });
     }
     check_served(&mut world, &session, &[asked, owner], owner);
