@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use erlmcp_shards::io::sim::SimClient;
+use erlmcp_shards::io::sim::{SimClient, SimNet};
 use serde_json::Value;
 
-use super::world::{Dice, HTTP, World};
+use super::world::{Dice, HTTP};
 
 /// What came.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,8 +30,8 @@ pub struct Event {
 
 /// Bytes out at the client's pace, bytes in.
 pub struct Wire {
-    client: SimClient,
-    to_say: Vec<u8>,
+    pub client: SimClient,
+    pub to_say: Vec<u8>,
     pub heard: Vec<u8>,
     /// Reads nothing for so many more turns.
     deaf_turns: usize,
@@ -39,8 +39,8 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(world: &World, shard: u16, listener: u8) -> Self {
-        let client = world.net.connect(shard, listener);
+    pub fn new(net: &SimNet, shard: u16, listener: u8) -> Self {
+        let client = net.connect(shard, listener);
         Self { client, to_say: Vec::new(), heard: Vec::new(), deaf_turns: 0, has_left: false }
     }
 
@@ -85,11 +85,6 @@ impl Wire {
         self.has_left || self.client.end().is_some()
     }
 
-    /// Everything was said.
-    pub fn is_said(&self) -> bool {
-        self.to_say.is_empty()
-    }
-
     /// Goes, one way or another. What was heard until then counts.
     pub fn leave(&mut self, dice: &mut Dice) {
         if self.has_left {
@@ -98,19 +93,6 @@ impl Wire {
         self.has_left = true;
         self.client.resume_reading();
         if dice.percent(30) { self.client.reset() } else { self.client.close() }
-    }
-
-    pub fn stop_reading(&self) {
-        self.client.stop_reading();
-    }
-
-    pub fn resume_reading(&self) {
-        self.client.resume_reading();
-    }
-
-    /// Sends FIN, goes on listening.
-    pub fn finish(&self) {
-        self.client.finish();
     }
 }
 
@@ -123,8 +105,8 @@ pub struct Http {
 }
 
 impl Http {
-    pub fn new(world: &World, shard: u16) -> Self {
-        Self { wire: Wire::new(world, shard, HTTP), seen: VecDeque::new(), stream: None }
+    pub fn new(net: &SimNet, shard: u16) -> Self {
+        Self { wire: Wire::new(net, shard, HTTP), seen: VecDeque::new(), stream: None }
     }
 
     pub fn go_on(&mut self, dice: &mut Dice) {

@@ -33,7 +33,7 @@ impl Listener {
         ledger.asked(&id, expect, false);
         // Answered only when the server ends it.
         ledger.excuse(&id.to_string());
-        let mut stream = Http::new(world, dice.shard());
+        let mut stream = Http::new(&world.net, dice.shard());
         stream.wire.say(&modern_post(&asking, &id));
         Self {
             stream,

@@ -59,7 +59,7 @@ impl Pipe {
         let listener = if kind == Kind::Lines { LINES } else { HTTP };
         let mut pipe = Self {
             kind,
-            wire: Wire::new(world, dice.shard(), listener),
+            wire: Wire::new(&world.net, dice.shard(), listener),
             ledger: Ledger::default(),
             is_open: kind == Kind::Lines,
             is_initialized: false,
@@ -215,7 +215,8 @@ impl Pipe {
             Some(listening) => 0 < self.ledger.updates(&listening.uri),
             None => true,
         };
-        let done = self.to_ask.is_empty() && self.wire.is_said() && self.ledger.is_settled();
+        let done =
+            self.to_ask.is_empty() && self.wire.to_say.is_empty() && self.ledger.is_settled();
         done && news && (self.initializing.is_none())
     }
 }
@@ -236,7 +237,8 @@ impl Talk for Pipe {
             return;
         }
         // The last word, while answers are still under way.
-        let nearly = self.to_ask.is_empty() && self.wire.is_said() && self.listening.is_none();
+        let nearly =
+            self.to_ask.is_empty() && self.wire.to_say.is_empty() && self.listening.is_none();
         let asks_back = |(id, asking): &(String, Asking)| {
             asking.params["name"] == "test_sampling" && !self.ledger.is_answered(id)
         };
@@ -245,7 +247,7 @@ impl Talk for Pipe {
         if self.finishes && !self.has_finished && is_ready && !self.is_winding_down {
             self.has_finished = true;
             match self.kind {
-                Kind::Lines => self.wire.finish(),
+                Kind::Lines => self.wire.client.finish(),
                 // A WebSocket says goodbye only when all is heard: nothing is answered after a close frame.
                 Kind::WebSocket if self.ledger.is_settled() => {
                     self.wire.say(&masked(8, &1000u16.to_be_bytes()));

@@ -27,7 +27,7 @@ pub struct Sse {
 
 impl Sse {
     pub fn new(world: &World, dice: &mut Dice) -> Self {
-        let mut stream = Http::new(world, dice.shard());
+        let mut stream = Http::new(&world.net, dice.shard());
         stream.wire.say(&http("GET", "/sse", &[], ""));
         let mut to_ask: Vec<Asking> = (0..1 + dice.below(5)).map(|_| Asking::any(dice)).collect();
         if dice.percent(50) {

@@ -13,7 +13,7 @@ use super::world::{Dice, SHARDS, World, limits};
 /// One request on one connection; what came back within a few turns.
 #[track_caller]
 fn ask(world: &mut World, shard: u16, request: &[u8]) -> (Http, Vec<Seen>) {
-    let mut http = Http::new(world, shard);
+    let mut http = Http::new(&world.net, shard);
     http.wire.say(request);
     let seen = hear(world, &mut http);
     (http, seen)
@@ -110,9 +110,9 @@ fn a_reader_that_stops_hears_of_the_last_change_when_it_goes_on_and_keeps_nobody
     let mut world = World::with(1, Faults::none(), limits, 48);
     let (mut slow, _) = ask(&mut world, 0, &listen("any://thing"));
     let (mut quick, _) = ask(&mut world, 0, &listen("any://thing"));
-    slow.wire.stop_reading();
+    slow.wire.client.stop_reading();
     let mut heard_quick = 0;
-    let mut publisher = Http::new(&world, 1);
+    let mut publisher = Http::new(&world.net, 1);
     for round in 0..60 {
         publisher.wire.say(&modern_post(&Asking::publish("any://thing"), &json!(round)));
         let seen = hear(&mut world, &mut publisher);
@@ -122,7 +122,7 @@ fn a_reader_that_stops_hears_of_the_last_change_when_it_goes_on_and_keeps_nobody
     }
     assert!(0 < world.errors("notification_coalesced"));
     assert_eq!(world.errors("slow_reader"), 0);
-    slow.wire.resume_reading();
+    slow.wire.client.resume_reading();
     world.turns(200);
     let before = messages(&hear(&mut world, &mut slow)).len();
     assert!((1..60).contains(&before), "{before}");
@@ -133,8 +133,8 @@ fn a_reader_that_stops_hears_of_the_last_change_when_it_goes_on_and_keeps_nobody
 #[test]
 fn an_answer_under_way_when_a_drain_begins_is_sent_and_its_connection_ends() {
     let mut world = World::new(1, Faults::none());
-    let mut http = Http::new(&world, 0);
-    http.wire.stop_reading();
+    let mut http = Http::new(&world.net, 0);
+    http.wire.client.stop_reading();
     let text = letters(3_000);
     let asking = Asking::tool("echo", json!({ "text": text }), Expect::Text(text));
     http.wire.say(&modern_post(&asking, &json!(1)));
@@ -144,7 +144,7 @@ fn an_answer_under_way_when_a_drain_begins_is_sent_and_its_connection_ends() {
     }
     world.drain(0, 60_000);
     world.turns(10);
-    http.wire.resume_reading();
+    http.wire.client.resume_reading();
     let seen = hear(&mut world, &mut http);
     assert!(matches!(seen[..], [Seen::Whole { status: 200, .. }]), "{seen:?}");
     assert!(http.is_dead(), "the server said FIN");
@@ -159,7 +159,7 @@ fn a_draining_owner_refuses_what_begins_and_takes_what_ends() {
     let token = session(&mut world, 0);
     let fields = [("Mcp-Session-Id", &*token)];
     let wait = Asking::wait(900, false).message(super::say::Era::Legacy, &json!(2)).to_string();
-    let mut running = Http::new(&world, 1);
+    let mut running = Http::new(&world.net, 1);
     running.wire.say(&http("POST", "/mcp", &fields, &wait));
     hear(&mut world, &mut running);
     world.drain(0, 60_000);

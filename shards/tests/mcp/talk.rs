@@ -43,7 +43,7 @@ impl<J> Lanes<J> {
         let idle = |lane: &Lane<J>| lane.job.is_none() && !lane.http.wire.is_dead();
         let has_idle = self.all.iter().any(idle);
         if self.all.len() < self.most && (!has_idle || dice.percent(30)) {
-            self.all.push(Lane { http: Http::new(world, dice.shard()), job: None });
+            self.all.push(Lane { http: Http::new(&world.net, dice.shard()), job: None });
             return self.all.last_mut();
         }
         self.all.iter_mut().find(|lane| idle(lane))
