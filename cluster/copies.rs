@@ -354,4 +354,15 @@ mod tests {
         some.outdated(&[1; 16], (1, 3));
         assert_eq!((some.len(), some.bytes()), (0, 0));
     }
+
+    #[test]
+    fn a_new_run_of_an_owner_ends_nothing_that_an_earlier_one_left() {
+        let mut some = copies(3, 1 << 20, 0);
+        some.keep(OWNER, 1, &record(1, 0, 1));
+        some.begin(OWNER, 7);
+        some.keep(OWNER, 2, &record(2, 0, 1));
+        assert_eq!((some.end(OWNER, 2, 7), some.len()), (0, 2), "the orphan stays");
+        some.begin(OWNER, 8);
+        assert_eq!((some.end(OWNER, 2, 8), some.len()), (1, 1));
+    }
 }

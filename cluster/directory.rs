@@ -95,6 +95,13 @@ impl Directory {
         }
     }
 
+    /// A shard does not own a session, whatever was heard of that before.
+    pub fn disowned(&mut self, name: &SessionName, by: Spot) {
+        if self.entries.get(name).is_some_and(|known| known.owner == by) {
+            self.entries.remove(name);
+        }
+    }
+
     /// An owner begins to say everything again.
     pub fn begin(&mut self, owner: Spot, round: u32) {
         self.rounds.insert(owner, round);

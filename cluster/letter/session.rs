@@ -139,6 +139,11 @@ pub enum SessionLetter<'b> {
         /// Which.
         name: SessionName,
     },
+    /// The sender was asked for this session of the receiver's, and does not own it: whoever says it does is outdated.
+    NotMine {
+        /// Which.
+        name: SessionName,
+    },
 }
 
 impl SessionLetter<'_> {

@@ -463,6 +463,17 @@ impl Engine {
                 keeping.directory.outdated(&name, (term, from.node));
             }
             SessionLetter::TakeOver(record) => self.take_over(net, from, &record),
+            SessionLetter::NotMine { name } => {
+                keeping.directory.disowned(&name, from);
+                // Nor has whoever should have had it from an owner that is gone.
+                let known = keeping.directory.whose(&name).map(|known| (known.owner, known.epoch));
+                if let Some((owner, epoch)) = known
+                    && self.view.home(owner.node, epoch).is_none()
+                    && keeping.unsettled_until <= net.now()
+                {
+                    keeping.directory.disowned(&name, owner);
+                }
+            }
             SessionLetter::Taken { name, term } => self.taken(net, from, &name, term),
             SessionLetter::NotTaken { name } => self.offer_refused(net, from, &name),
         }

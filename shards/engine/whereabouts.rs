@@ -1,6 +1,8 @@
 //! Where the session or task lives that a token names.
 
 use erlmcp_cluster::Spot;
+use erlmcp_cluster::letter::Letter;
+use erlmcp_cluster::letter::session::SessionLetter;
 use erlmcp_cluster::view::State;
 use erlmcp_protocol::seal::SessionToken;
 
@@ -79,6 +81,12 @@ impl Engine {
         }
         match self.view.home(token.node, token.epoch) {
             Some(member) if token.node != me.node => {
+                if forwarded && moves && directory == me {
+                    // Its home may have sent it here, for what was true before a link broke.
+                    let name = token.random;
+                    let to = Spot { node: token.node, shard: member.shard_of(&name) };
+                    net.post(to, &Letter::Session(SessionLetter::NotMine { name }));
+                }
                 let is_there = token.shard < member.shards();
                 // Who leaves has perhaps handed it over already, and may be gone before it could say so.
                 let is_doubtful = moves && !forwarded && member.state == State::Leaving;

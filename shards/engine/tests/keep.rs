@@ -24,7 +24,7 @@ fn world(nodes: u16, sync: Sync) -> World {
     World::with(setup(nodes, sync))
 }
 
-fn name(session: &Legacy) -> [u8; 16] {
+pub fn name(session: &Legacy) -> [u8; 16] {
     Keyring::new(SECRET).open_session(&session.id).expect("our own token").random
 }
 

@@ -267,6 +267,27 @@ impl World {
         }
     }
 
+    /// Every two nodes are linked again, as often as it takes: a reply that comes before its link breaks it.
+    pub fn relink(&mut self) {
+        let count = self.nodes.len() as u16;
+        let pairs = (0..count * count).map(|pair| (pair / count, pair % count));
+        let pairs: Vec<(u16, u16)> = pairs.filter(|(one, other)| one < other).collect();
+        while let Some((one, other)) = pairs.iter().find(|(one, other)| !self.linked(*one, *other))
+        {
+            self.lose_link(*one, *other);
+            self.link(*one, *other);
+        }
+    }
+
+    fn linked(&self, one: u16, other: u16) -> bool {
+        let mesh = self.mesh.borrow();
+        let (one, other) = (self.number(one), self.number(other));
+        (0..self.shards).all(|shard| {
+            let from = |node, to| mesh.links.contains_key(&(Spot { node, shard }, to));
+            from(one, other) && from(other, one)
+        })
+    }
+
     /// What each node sees of each: who looks, and at whom.
     pub fn see_all(&mut self, state: impl Fn(u16, u16) -> State) {
         for node in 0..self.nodes.len() as u16 {
