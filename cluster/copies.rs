@@ -148,6 +148,15 @@ impl Copies {
     /// Keeps a whole session for its owner. `epoch`: which run of the owner's node.
     pub fn keep(&mut self, owner: Spot, epoch: u32, record: &Record<'_>) -> Verdict {
         let name = record.token.name;
+        let round = self.rounds.get(&owner).copied().unwrap_or(0);
+        if let Some(known) = self.copies.get_mut(&name)
+            && (known.owner, known.epoch) == (owner, epoch)
+            && (known.term, known.rev) == (record.term, record.rev)
+        {
+            // Said again after a link came up, and here already.
+            known.round = round;
+            return Verdict::Kept;
+        }
         let known = self.copies.get(&name);
         if known.is_some_and(|copy| (record.term, owner.node) < copy.rank()) {
             return Verdict::Old;
@@ -158,7 +167,7 @@ impl Copies {
             epoch,
             term: record.term,
             rev: record.rev,
-            round: self.rounds.get(&owner).copied().unwrap_or(0),
+            round,
             head: head.into(),
             tail: Vec::new(),
             tail_bytes: 0,

@@ -439,11 +439,15 @@ impl<I: Io, S: Service> Shard<I, S> {
             ("kept_bytes", self.conns.kept_bytes() as u64),
         ];
         self.io.health(&mut ring);
+        let now = self.conns.now();
+        let mut counters = self.conns.counters().clone();
+        let since = counters.sync_behind_since;
+        counters.sync_lag_ms = since.map_or(0, |since| now.saturating_sub(since));
         ShardSnapshot {
             shard: self.index,
             core: self.core,
             capacity: self.conns.refuse_at(),
-            counters: self.conns.counters().clone(),
+            counters,
             mesh: self.conns.mesh_stats(),
             ring,
         }

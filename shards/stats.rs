@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
+use crate::io::Millis;
 use crate::mesh::MeshStats;
 
 /// How a client is connected.
@@ -102,7 +103,10 @@ pub struct Counters {
     /// Legacy sessions ever opened.
     pub sessions_total: u64,
     /// How long the oldest change of a session waits that its copies do not have yet, milliseconds; 0 when none does.
+    /// Known when a snapshot is taken.
     pub sync_lag_ms: u64,
+    /// Since when it waits, by the shard's clock.
+    pub sync_behind_since: Option<Millis>,
     /// Sessions taken over from other nodes.
     pub sessions_adopted: u64,
     /// Sessions given up because another node owns them.
@@ -117,6 +121,8 @@ pub struct Counters {
     pub sync_waiting: u64,
     /// How often another node was told everything about own sessions.
     pub sync_resyncs: u64,
+    /// How often a session was said again because its keeper had not acknowledged it.
+    pub sync_repeats: u64,
     /// Answers that wait for copies to be acknowledged.
     pub answers_withheld: u64,
     /// Open SSE streams (listen, GET, /sse, streaming answers).

@@ -452,6 +452,7 @@ impl Engine {
                 }
             }
             SessionLetter::Kept(kept) => self.kept(net, from, &kept),
+            SessionLetter::NotKept { name, rev } => self.not_kept(net, from, &name, rev),
             SessionLetter::Missing { name } => {
                 keeping.replicas.handle_missing(from.node, &name);
                 keeping.is_due = true;
@@ -477,7 +478,7 @@ impl Engine {
             SessionLetter::Taken { name, term } => self.taken(net, from, &name, term),
             SessionLetter::NotTaken { name } => self.offer_refused(net, from, &name),
         }
-        if let Some(keeping) = &self.keeping {
+        if let Some(keeping) = &mut self.keeping {
             keeping.count(net);
         }
     }

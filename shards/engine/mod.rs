@@ -433,6 +433,7 @@ impl Service for Engine {
             }
             TimerKey::Departure => self.departure_timer(net),
             TimerKey::Replicas => self.replicas_timer(),
+            TimerKey::Unkept => self.unkept_timer(net),
             TimerKey::Kept => self.kept_timer(net),
             TimerKey::Withheld => self.withheld_timer(net),
             TimerKey::Orphans => self.orphan_timer(net),

@@ -27,6 +27,9 @@ use crate::net::{LinkEvent, Net, TimerKey};
 /// Letters about own sessions in one turn; the rest follows in the next.
 const SAYS_PER_TURN: usize = 256;
 
+/// How often is looked at what was not acknowledged, milliseconds; at the second look it is said again.
+pub const UNKEPT_LOOK_MS: Millis = 5_000;
+
 /// Lazy: an acknowledgement waits at most this long for others to travel with, milliseconds.
 const KEPT_WAIT_MS: Millis = 50;
 
@@ -53,6 +56,7 @@ pub struct Keeping {
     /// Something is to be said in this turn.
     pub(super) is_due: bool,
     has_timer: bool,
+    has_unkept_timer: bool,
 }
 
 impl Keeping {
@@ -77,11 +81,13 @@ impl Keeping {
             has_kept_timer: false,
             is_due: false,
             has_timer: false,
+            has_unkept_timer: false,
         }
     }
 
     /// Something is to be said: now, or with other things in a moment.
     fn set_due<N: Net>(&mut self, net: &mut N) {
+        net.counters().sync_behind_since = self.replicas.behind_since();
         match self.limits.sync {
             Sync::Eager => self.is_due = true,
             Sync::Lazy => self.set_timer(net, LAZY_FLUSH_MS),
@@ -94,13 +100,21 @@ impl Keeping {
         }
     }
 
-    pub(super) fn count<N: Net>(&self, net: &mut N) {
+    fn look_for_unkept<N: Net>(&mut self, net: &mut N) {
+        if !std::mem::replace(&mut self.has_unkept_timer, true) {
+            net.timer(net.now() + UNKEPT_LOOK_MS, TimerKey::Unkept);
+        }
+    }
+
+    pub(super) fn count<N: Net>(&mut self, net: &mut N) {
         let counters = net.counters();
         counters.copies_active = self.copies.len() as u64;
         counters.copies_bytes = self.copies.bytes() as u64;
         counters.directory_entries = self.directory.len() as u64;
         counters.sync_waiting = self.replicas.waiting() as u64;
         counters.sync_resyncs = self.replicas.resyncs();
+        counters.sync_behind_since = self.replicas.behind_since();
+        counters.sync_repeats = self.replicas.repeats();
     }
 
     /// Acknowledges a copy, soon or at once.
@@ -149,6 +163,7 @@ impl Engine {
     pub(super) fn session_made<N: Net>(&mut self, net: &mut N, key: Key, token: Token, term: u32) {
         let Some(keeping) = &mut self.keeping else { return };
         keeping.owned.insert(token.name, key);
+        keeping.replicas.handle_time(net.now());
         keeping.replicas.insert(token, term);
         keeping.set_due(net);
     }
@@ -158,6 +173,7 @@ impl Engine {
         let Some(keeping) = &mut self.keeping else { return };
         let Some(session) = self.sessions.get(key) else { return };
         if session.channel == Channel::Streamable {
+            keeping.replicas.handle_time(net.now());
             keeping.replicas.changed(&session.random);
             keeping.set_due(net);
         }
@@ -178,6 +194,7 @@ impl Engine {
             return;
         }
         let name = session.random;
+        keeping.replicas.handle_time(net.now());
         match keeping.limits.sync {
             Sync::Lazy => keeping.replicas.changed(&name),
             Sync::Eager => keeping.replicas.appended(&name, |to, term, rev| {
@@ -220,6 +237,9 @@ impl Engine {
                 break;
             }
         }
+        if !keeping.owned.is_empty() {
+            keeping.look_for_unkept(net);
+        }
         keeping.count(net);
         self.keeping = Some(keeping);
     }
@@ -257,6 +277,16 @@ impl Engine {
         }
     }
 
+    /// What was not acknowledged is said again.
+    pub(super) fn unkept_timer<N: Net>(&mut self, net: &mut N) {
+        let Some(keeping) = &mut self.keeping else { return };
+        keeping.has_unkept_timer = false;
+        if keeping.replicas.handle_timeout() {
+            keeping.look_for_unkept(net);
+            keeping.is_due = true;
+        }
+    }
+
     /// What has waited to be acknowledged.
     pub(super) fn kept_timer<N: Net>(&mut self, net: &mut N) {
         if let Some(keeping) = &mut self.keeping {
@@ -274,9 +304,25 @@ impl Engine {
         }
     }
 
+    /// A copy of a session of ours found no room. What waits for it has waited in vain.
+    pub(super) fn not_kept<N: Net>(
+        &mut self,
+        net: &mut N,
+        from: Spot,
+        name: &SessionName,
+        rev: u32,
+    ) {
+        net.counters().error("copy_refused");
+        if let Some(keeping) = &mut self.keeping {
+            keeping.replicas.handle_not_kept(from.node, name);
+        }
+        self.release_unsafe(net, name, rev);
+    }
+
     /// A link to another node came up, has room again, or broke.
     pub(super) fn keeping_link<N: Net>(&mut self, net: &mut N, node: u16, event: LinkEvent) {
         let Some(keeping) = &mut self.keeping else { return };
+        keeping.replicas.handle_time(net.now());
         match event {
             LinkEvent::Up => keeping.replicas.handle_up(node),
             LinkEvent::Drained => keeping.replicas.handle_drained(node),
@@ -296,6 +342,7 @@ impl Engine {
     pub(super) fn keeping_view<N: Net>(&mut self, net: &mut N, before: &View) {
         let view = self.view.clone();
         let Some(keeping) = &mut self.keeping else { return };
+        keeping.replicas.handle_time(net.now());
         keeping.replicas.handle_view(&view);
         keeping.kept.retain(|owner, _| view.member(owner.node).is_some_and(|member| member.owns()));
         keeping.is_due = true;
@@ -328,7 +375,15 @@ impl Engine {
         match keeping.copies.keep(from, epoch, record) {
             Verdict::Kept => keeping.acknowledge(net, from, name, record.rev, true),
             Verdict::Old => net.counters().error("copy_old"),
-            Verdict::Full | Verdict::Missing => net.counters().error("copy_full"),
+            Verdict::Full | Verdict::Missing => {
+                net.counters().error("copy_full");
+                let rev = record.rev;
+                // An acknowledgement of what was here before must not come after this.
+                if let Some(kept) = keeping.kept.get_mut(&from) {
+                    kept.remove(&name);
+                }
+                net.post(from, &Letter::Session(SessionLetter::NotKept { name, rev }));
+            }
         }
     }
 }
