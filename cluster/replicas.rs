@@ -181,14 +181,12 @@ impl Replicas {
     }
 
     /// Since when the session that has waited longest is not kept as it is by all who should; `None`: all are.
-    pub fn behind_since(&mut self) -> Option<Millis> {
-        while let Some((at, name)) = self.since.front() {
-            if self.sessions.get(name).is_some_and(|owned| owned.since == Some(*at)) {
-                return Some(*at);
-            }
-            self.since.pop_front();
-        }
-        None
+    pub fn behind_since(&self) -> Option<Millis> {
+        self.since.iter().find(|entry| self.holds(entry)).map(|(at, _)| *at)
+    }
+
+    fn holds(&self, (at, name): &(Millis, SessionName)) -> bool {
+        self.sessions.get(name).is_some_and(|owned| owned.since == Some(*at))
     }
 
     /// Sessions that others know of, or should.
@@ -526,11 +524,9 @@ impl Replicas {
             self.since.push_back((self.now, *name));
         }
         if 2 * self.sessions.len() + SINCE_SPARE < self.since.len() {
-            let sessions = &self.sessions;
-            let holds = |(at, name): &(Millis, SessionName)| {
-                sessions.get(name).is_some_and(|owned| owned.since == Some(*at))
-            };
-            self.since.retain(holds);
+            let mut since = std::mem::take(&mut self.since);
+            since.retain(|entry| self.holds(entry));
+            self.since = since;
         }
     }
 

@@ -29,7 +29,7 @@ pub struct Member {
     pub node: u16,
     /// Which run of it: differs at every boot, and is in the tokens it makes.
     pub epoch: u32,
-    /// How often it had to contradict rumours of its death in this run.
+    /// Grows each time it contradicts a claim against it: a rumour of its death, or what is left of its former run.
     pub incarnation: u32,
     /// How it fares.
     pub state: State,

@@ -41,6 +41,8 @@ pub struct Mailroom<M> {
 /// Where a shard sends from: owned by one shard, one lane into every inbox.
 pub struct Post<M> {
     lanes: Vec<(Sender<M>, Arc<Door>)>,
+    /// Shards that were found gone.
+    gone: Vec<u16>,
     bit: u64,
     full: u64,
 }
@@ -83,7 +85,7 @@ impl<M> Mailroom<M> {
         let mut room = Self { inboxes: Vec::new(), posts: Vec::new(), foreign: Vec::new() };
         for shard in 0..usize::from(shards) {
             let bit = 1 << (shard % lanes);
-            room.posts.push(Some(Post { lanes: Vec::new(), bit, full: 0 }));
+            room.posts.push(Some(Post { lanes: Vec::new(), gone: Vec::new(), bit, full: 0 }));
         }
         for to in 0..shards {
             let door = Arc::new(Door::default());
@@ -124,11 +126,23 @@ impl<M> Post<M> {
         };
         match push(lane, door, self.bit, letter) {
             Ok(ring) => Ok(ring),
-            Err(letter) => {
+            Err(TrySendError::Full(letter)) => {
                 self.full += 1;
                 Err(letter)
             }
+            Err(TrySendError::Disconnected(letter)) => {
+                self.full += 1;
+                if !self.gone.contains(&to) {
+                    self.gone.push(to);
+                }
+                Err(letter)
+            }
         }
+    }
+
+    /// Whether the last letter to this shard came back because nobody is there any more.
+    pub fn is_gone(&self, to: u16) -> bool {
+        self.gone.contains(&to)
     }
 
     /// Letters that found no room.
@@ -197,7 +211,8 @@ impl<M> ForeignPost<M> {
     /// Sends, and wakes the shard if it sleeps (one eventfd write). `Err`: full or gone, the letter comes
     /// back.
     pub fn send(&self, letter: M) -> Result<(), M> {
-        if push(&self.lane, &self.door, 1 << FOREIGN_BIT, letter)? {
+        let pushed = push(&self.lane, &self.door, 1 << FOREIGN_BIT, letter);
+        if pushed.map_err(TrySendError::into_inner)? {
             (self.bell)(self.to);
         }
         Ok(())
@@ -222,8 +237,8 @@ impl<M> Clone for ForeignPost<M> {
 }
 
 /// Pushes, raises the lane's flag, and says whether this caller is the one to ring.
-fn push<M>(lane: &Sender<M>, door: &Door, bit: u64, letter: M) -> Result<bool, M> {
-    lane.try_send(letter).map_err(TrySendError::into_inner)?;
+fn push<M>(lane: &Sender<M>, door: &Door, bit: u64, letter: M) -> Result<bool, TrySendError<M>> {
+    lane.try_send(letter)?;
     door.waiting.fetch_or(bit, Ordering::SeqCst);
     // The plain load first: the swap would pull the line away from a busy receiver for nothing.
     Ok(door.parked.load(Ordering::SeqCst) && door.parked.swap(false, Ordering::SeqCst))

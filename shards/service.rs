@@ -41,6 +41,10 @@ pub trait Service {
     /// End streams, refuse new work: the shard leaves when it is idle, and at `until` whatever happens. Comes again
     /// when it is to leave sooner.
     fn handle_drain<N: Net>(&mut self, net: &mut N, until: Millis);
+    /// For how long the oldest change has waited that other nodes are to know of, milliseconds.
+    fn sync_lag_ms(&self, _now: Millis) -> Millis {
+        0
+    }
     /// While it drains: nothing is left that must still be done.
     fn is_idle(&self) -> bool;
 }

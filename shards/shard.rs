@@ -15,7 +15,7 @@ use crate::mesh::MeshSeat;
 use crate::message::Mail;
 use crate::net::Net;
 use crate::service::Service;
-use crate::stats::ShardSnapshot;
+use crate::stats::{Counters, ShardSnapshot};
 
 /// Timer reminders looked at in one turn.
 const TIMERS_PER_TURN: usize = 4096;
@@ -439,10 +439,8 @@ impl<I: Io, S: Service> Shard<I, S> {
             ("kept_bytes", self.conns.kept_bytes() as u64),
         ];
         self.io.health(&mut ring);
-        let now = self.conns.now();
-        let mut counters = self.conns.counters().clone();
-        let since = counters.sync_behind_since;
-        counters.sync_lag_ms = since.map_or(0, |since| now.saturating_sub(since));
+        let sync_lag_ms = self.service.sync_lag_ms(self.conns.now());
+        let counters = Counters { sync_lag_ms, ..self.conns.counters().clone() };
         ShardSnapshot {
             shard: self.index,
             core: self.core,

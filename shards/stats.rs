@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use crate::io::Millis;
 use crate::mesh::MeshStats;
 
 /// How a client is connected.
@@ -102,11 +101,9 @@ pub struct Counters {
     pub sessions_active: u64,
     /// Legacy sessions ever opened.
     pub sessions_total: u64,
-    /// How long the oldest change of a session waits that its copies do not have yet, milliseconds; 0 when none does.
-    /// Known when a snapshot is taken.
+    /// For how long the oldest change of a session has waited to be acknowledged by the nodes that keep its copies,
+    /// milliseconds; set when a snapshot is taken.
     pub sync_lag_ms: u64,
-    /// Since when it waits, by the shard's clock.
-    pub sync_behind_since: Option<Millis>,
     /// Sessions taken over from other nodes.
     pub sessions_adopted: u64,
     /// Sessions given up because another node owns them.

@@ -103,8 +103,8 @@ impl Net for Conns {
     fn mail_surely(&mut self, shard: u16, mail: Mail) {
         let sent = if self.unsent.holds(shard) { Err(mail) } else { self.post_mail(shard, mail) };
         if let Err(mail) = sent {
-            let reason = if self.unsent.push(shard, mail) { "mail_delayed" } else { "mail_lost" };
-            self.counters.error(reason);
+            let waits = !self.post.is_gone(shard) && self.unsent.push(shard, mail);
+            self.counters.error(if waits { "mail_delayed" } else { "mail_lost" });
         }
     }
 
@@ -144,7 +144,14 @@ impl Conns {
             return;
         }
         let mut unsent = std::mem::take(&mut self.unsent);
-        unsent.flush(|shard, mail| self.post_mail(shard, mail));
+        unsent.flush(|shard, mail| match self.post_mail(shard, mail) {
+            // Nobody will ever read it.
+            Err(_) if self.post.is_gone(shard) => {
+                self.counters.error("mail_lost");
+                Ok(())
+            }
+            sent => sent,
+        });
         self.unsent = unsent;
         if self.unsent.is_empty() {
             self.wake_links();

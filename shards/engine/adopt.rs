@@ -478,7 +478,7 @@ impl Engine {
             SessionLetter::Taken { name, term } => self.taken(net, from, &name, term),
             SessionLetter::NotTaken { name } => self.offer_refused(net, from, &name),
         }
-        if let Some(keeping) = &mut self.keeping {
+        if let Some(keeping) = &self.keeping {
             keeping.count(net);
         }
     }

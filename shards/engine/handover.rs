@@ -32,6 +32,9 @@ const ROOM_MS: Millis = 50;
 const OFFERS_EACH: u32 = 2;
 /// Sessions looked at in one turn.
 const PER_TURN: usize = 1024;
+/// After the last session was taken the shard stays for so long, milliseconds: who has not heard of it yet still
+/// sends requests here, and must find somebody who knows better.
+pub const LINGER_MS: Millis = 250;
 /// So long before the deadline those who still wait are told that it was in vain, milliseconds.
 const LAST_MS: Millis = 100;
 
@@ -45,6 +48,8 @@ pub struct Handovers {
     gone: HashMap<SessionName, Spot>,
     /// Requests that wait, in all.
     held: usize,
+    /// Until then, requests for what went may still come here.
+    lingers_until: Option<Millis>,
     /// There was nobody to take what was ready.
     was_alone: bool,
     is_over: bool,
@@ -63,7 +68,7 @@ struct UnderWay {
 impl Handovers {
     /// Whether there is nothing left to hand over, of what can be now.
     pub fn is_done(&self) -> bool {
-        self.ready.is_empty() && self.under_way.is_empty()
+        self.ready.is_empty() && self.under_way.is_empty() && self.lingers_until.is_none()
     }
 
     fn next(&self) -> Option<Millis> {
@@ -134,9 +139,11 @@ impl Engine {
         self.offer_again(net, &mut short);
         self.offer_more(net, &mut short);
         let last_at = self.has_successors().then_some(last_at);
-        let handovers = &self.departure.as_ref()?.handovers;
+        let handovers = &mut self.departure.as_mut()?.handovers;
+        handovers.lingers_until = handovers.lingers_until.filter(|until| now < *until);
+        let lingers_until = handovers.lingers_until;
         let room = (!handovers.ready.is_empty()).then_some(now + ROOM_MS);
-        [handovers.next(), room, last_at].into_iter().flatten().min()
+        [handovers.next(), room, lingers_until, last_at].into_iter().flatten().min()
     }
 
     fn offer_again<N: Net>(&mut self, net: &mut N, short: &mut HashSet<u16>) {
@@ -151,12 +158,30 @@ impl Engine {
                 self.not_taken(net, &name);
                 continue;
             };
-            let is_offered = self.offer(net, key, to, short);
+            let waits = self.keeping.as_ref().is_some_and(|keeping| keeping.withheld.waits(&name));
+            let is_offered = !waits && self.offer(net, key, to, short);
             if let Some(under_way) = self.under_way(&name) {
                 under_way.to = to;
                 under_way.offers += u32::from(is_offered);
                 under_way.again_at = now + if is_offered { ANSWER_MS } else { ROOM_MS };
             }
+        }
+    }
+
+    /// Its client is here: the session goes next, however many are under way. Those are no more than the requests that
+    /// wait for them.
+    fn offer_out_of_turn<N: Net>(&mut self, net: &mut N, key: Key, name: &SessionName) {
+        let now = net.now();
+        let Some(to) = self.taker(name, 0) else { return };
+        let waits = self.keeping.as_ref().is_some_and(|keeping| keeping.withheld.waits(name));
+        let is_offered = !waits && self.offer(net, key, to, &mut HashSet::new());
+        let offers = u32::from(is_offered);
+        let again_at = now + if is_offered { ANSWER_MS } else { ROOM_MS };
+        let Some(handovers) = self.handovers() else { return };
+        if handovers.held < HELD_MAX {
+            let under_way = UnderWay { key, to, offers, again_at, held: Vec::new() };
+            handovers.under_way.insert(*name, under_way);
+            self.go_on_leaving(net);
         }
     }
 
@@ -233,6 +258,7 @@ impl Engine {
         let Some(under_way) = handovers.under_way.remove(name) else { return };
         handovers.held -= under_way.held.len();
         handovers.gone.insert(*name, to);
+        handovers.lingers_until = Some(net.now() + LINGER_MS);
         for forward in under_way.held {
             self.give_back(net, to, forward.onward());
         }
@@ -287,7 +313,7 @@ impl Engine {
         }
         let Some(handovers) = self.handovers() else { return };
         handovers.ready.clear();
-        handovers.held = 0;
+        (handovers.held, handovers.lingers_until) = (0, None);
         for (_, under_way) in std::mem::take(&mut handovers.under_way) {
             for forward in under_way.held {
                 let onward = forward.onward();
@@ -322,10 +348,7 @@ impl Engine {
             }
             // Its client is here again: it must not wait for its turn.
             self.end_waiting_session(net, key);
-            if let Some(handovers) = self.handovers() {
-                handovers.ready.push_front(key);
-            }
-            self.go_on_leaving(net);
+            self.offer_out_of_turn(net, key, &name);
         }
         self.hold(net, &name, onward);
         true

@@ -449,6 +449,10 @@ impl Service for Engine {
         self.tell_others(net);
     }
 
+    fn sync_lag_ms(&self, now: Millis) -> Millis {
+        self.keeping.as_ref().map_or(0, |keeping| keeping.lag_ms(now))
+    }
+
     fn is_idle(&self) -> bool {
         let withheld = self.keeping.as_ref().map_or(0, |keeping| keeping.withheld.len());
         let is_quiet = self.calls.is_empty() && self.batches.is_empty() && withheld == 0;

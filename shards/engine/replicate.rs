@@ -85,9 +85,13 @@ impl Keeping {
         }
     }
 
+    /// For how long the oldest change of a session has waited for all its copies, milliseconds.
+    pub(super) fn lag_ms(&self, now: Millis) -> Millis {
+        self.replicas.behind_since().map_or(0, |since| now.saturating_sub(since))
+    }
+
     /// Something is to be said: now, or with other things in a moment.
     fn set_due<N: Net>(&mut self, net: &mut N) {
-        net.counters().sync_behind_since = self.replicas.behind_since();
         match self.limits.sync {
             Sync::Eager => self.is_due = true,
             Sync::Lazy => self.set_timer(net, LAZY_FLUSH_MS),
@@ -106,14 +110,13 @@ impl Keeping {
         }
     }
 
-    pub(super) fn count<N: Net>(&mut self, net: &mut N) {
+    pub(super) fn count<N: Net>(&self, net: &mut N) {
         let counters = net.counters();
         counters.copies_active = self.copies.len() as u64;
         counters.copies_bytes = self.copies.bytes() as u64;
         counters.directory_entries = self.directory.len() as u64;
         counters.sync_waiting = self.replicas.waiting() as u64;
         counters.sync_resyncs = self.replicas.resyncs();
-        counters.sync_behind_since = self.replicas.behind_since();
         counters.sync_repeats = self.replicas.repeats();
     }
 

@@ -48,7 +48,9 @@ fn a_letter_to_nobody_comes_back() {
     let (mut post, inbox) = room.take(0).expect("shard 0");
     assert_eq!(post.send(1, (0, 1)), Err((0, 1)));
     drop((inbox, room));
+    assert!(!post.is_gone(0));
     assert_eq!(post.send(0, (0, 2)), Err((0, 2)), "the receiver is gone");
+    assert!(post.is_gone(0) && !post.is_gone(1));
     assert_eq!(post.full(), 2);
 }
 

@@ -521,3 +521,7 @@ fn ask(what: What, at: Option<u16>, due_us: u64) -> Ask {
 fn nothing() -> Answer {
     Answer { status: 0, session: None, retry_after_s: None, is_last: true, message: Vec::new() }
 }
+
+#[cfg(test)]
+#[path = "clients_tests.rs"]
+mod tests;

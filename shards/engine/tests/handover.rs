@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::ask::{Legacy, notification, request, response, tool};
 use super::world::{DRAIN_MS, Sent, Setup, World};
 use crate::config::{ClusterLimits, Limits, Sync};
-use crate::engine::handover::{HELD_MAX, UNDER_WAY_MAX};
+use crate::engine::handover::{HELD_MAX, LINGER_MS, UNDER_WAY_MAX};
 
 const NOTHING: [String; 0] = [];
 const URI: &str = "crane://7/state";
@@ -70,6 +70,9 @@ fn sessions_go_to_their_successors_and_are_served_wherever_one_asks() {
     let sessions = open(&mut world, 60);
     assert_eq!(sessions_at(&world, 0), 60);
     leave(&mut world);
+    world.advance(LINGER_MS - 1);
+    assert!(!world.node_is_idle(0), "who has not heard of it yet may still ask here");
+    world.advance(1);
     assert!(world.node_is_idle(0));
     let after = [0, 1, 2].map(|node| sessions_at(&world, node));
     assert_eq!((after[0], after[1] + after[2]), (0, 60));
@@ -147,7 +150,9 @@ fn a_call_in_flight_finishes_and_its_session_follows() {
         world.finish("b", "done");
         assert_eq!(world.heard(later).text(), "done");
         world.advance(1);
-        assert_eq!((sessions_at(&world, 0), world.node_is_idle(0)), (0, true));
+        assert_eq!((sessions_at(&world, 0), world.node_is_idle(0)), (0, false));
+        world.advance(LINGER_MS);
+        assert!(world.node_is_idle(0));
         check_served(&mut world, &session, &NODES);
         gone(&mut world);
         check_served(&mut world, &session, &NODES[1..]);
@@ -190,7 +195,7 @@ fn a_session_that_is_asked_for_does_not_wait_for_its_turn() {
     assert!(world.heard(gets[39]).open && !world.node_is_idle(0));
     check_served(&mut world, last, &NODES);
     assert!(!world.heard(gets[39]).open, "its stream has ended");
-    world.advance(DRAIN_MS / 4);
+    world.advance(DRAIN_MS / 4 + LINGER_MS);
     assert!(gets.iter().all(|get| !world.heard(*get).open));
     assert_eq!((sessions_at(&world, 0), world.node_is_idle(0)), (0, true));
 }
@@ -264,6 +269,7 @@ fn a_link_without_room_is_waited_for() {
     let left = sessions_at(&world, 0);
     assert!(0 < left && left < 20, "{left} wait for the second node");
     world.narrow(0, 1, Urgency::Sync);
+    world.advance(LINGER_MS);
     assert_eq!((sessions_at(&world, 0), world.node_is_idle(0)), (0, true));
     for session in &sessions {
         check_served(&mut world, session, &NODES);
@@ -312,6 +318,7 @@ fn nodes_that_leave_one_after_the_other_pass_everything_on() {
     let mut world = cluster();
     let sessions = open(&mut world, 30);
     leave(&mut world);
+    world.advance(LINGER_MS);
     gone(&mut world);
     for node in [1, 2] {
         world.see(node, |other| [State::Dead, State::Leaving, State::Alive][usize::from(other)]);
