@@ -4,11 +4,9 @@
 //! bounded, and a copy that finds no room is not acknowledged; when an owner has said everything again, what it
 //! did not name is gone.
 
-use std::collections::HashMap;
-
 use crate::letter::session::{EventRecord, Record, StreamRecord};
 use crate::view::View;
-use crate::{SessionName, Spot};
+use crate::{SessionName, Spot, Table};
 
 /// What a shard may keep for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,16 +116,16 @@ impl Copy {
 #[derive(Debug)]
 pub struct Copies {
     limits: CopyLimits,
-    copies: HashMap<SessionName, Copy>,
+    copies: Table<SessionName, Copy>,
     bytes: usize,
     /// The round each owner is in. Bounded by the shards of the members.
-    rounds: HashMap<Spot, u32>,
+    rounds: Table<Spot, u32>,
 }
 
 impl Copies {
     /// None yet.
     pub fn new(limits: CopyLimits) -> Self {
-        Self { limits, copies: HashMap::new(), bytes: 0, rounds: HashMap::new() }
+        Self { limits, copies: Table::default(), bytes: 0, rounds: Table::default() }
     }
 
     /// How many there are.

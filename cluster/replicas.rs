@@ -10,12 +10,12 @@
 //! calls of [`Replicas::handle_timeout`] (it had no room, or did not yet believe us) is said again; a session waits
 //! at most once in each queue, so queues are bounded by sessions, and by ends of sessions while the link is up.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::letter::route::Token;
 use crate::view::View;
-use crate::{Millis, SessionName, Spot};
+use crate::{Millis, SessionName, Spot, Table};
 
 /// Ends of sessions that may wait for one peer; beyond that it is told everything again instead.
 pub const ENDS_WAITING_MAX: usize = 16_384;
@@ -29,7 +29,7 @@ pub struct Replicas {
     /// Copies of each session.
     replicas: usize,
     view: Arc<View>,
-    sessions: HashMap<SessionName, Owned>,
+    sessions: Table<SessionName, Owned>,
     peers: BTreeMap<u16, Peer>,
     /// Whose turn it is to be spoken to.
     next_peer: u16,
@@ -164,7 +164,7 @@ impl Replicas {
         Self {
             replicas,
             view,
-            sessions: HashMap::new(),
+            sessions: Table::default(),
             peers: BTreeMap::new(),
             next_peer: 0,
             resyncs: 0,

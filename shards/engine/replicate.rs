@@ -4,7 +4,7 @@
 //! Invariants: without a cluster there is no [`Keeping`], and nothing is paid; only sessions of the Streamable HTTP
 //! transport are told of, the others end with their connection; a turn says at most [`SAYS_PER_TURN`] letters.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use erlmcp_cluster::copies::{Copies, CopyLimits, Verdict};
@@ -14,7 +14,7 @@ use erlmcp_cluster::letter::route::Token;
 use erlmcp_cluster::letter::session::{EventRecord, Record, SessionLetter};
 use erlmcp_cluster::replicas::{Replicas, Say};
 use erlmcp_cluster::view::View;
-use erlmcp_cluster::{SessionName, Spot};
+use erlmcp_cluster::{SessionName, Spot, Table};
 
 use super::Engine;
 use super::sessions::Channel;
@@ -43,7 +43,7 @@ pub struct Keeping {
     pub(super) copies: Copies,
     pub(super) directory: Directory,
     /// The Streamable sessions of this shard, those it adopted among them.
-    pub(super) owned: HashMap<SessionName, Key>,
+    pub(super) owned: Table<SessionName, Key>,
     pub(super) withheld: Withheld,
     /// Copies whose owners are gone.
     pub(super) orphans: VecDeque<SessionName>,
@@ -51,7 +51,7 @@ pub struct Keeping {
     /// Until then, who is not found may be on its way here: an owner has just been lost.
     pub(super) unsettled_until: Millis,
     /// What was kept for whom and not yet acknowledged. Bounded by the copies.
-    kept: BTreeMap<Spot, HashMap<SessionName, u32>>,
+    kept: BTreeMap<Spot, Table<SessionName, u32>>,
     has_kept_timer: bool,
     /// Something is to be said in this turn.
     pub(super) is_due: bool,
@@ -72,7 +72,7 @@ impl Keeping {
             replicas: Replicas::new(limits.replicas, view),
             copies: Copies::new(copies),
             directory: Directory::new(limits.directory_max),
-            owned: HashMap::new(),
+            owned: Table::default(),
             withheld: Withheld::default(),
             orphans: VecDeque::new(),
             has_orphan_timer: false,

@@ -4,9 +4,7 @@
 //! keep it, when one of them has no room for it, or when it has waited `eager_wait_ms`, whatever is first; at most [`WITHHELD_MAX`] wait, the next ones
 //! leave at once and are counted like those that waited in vain.
 
-use std::collections::HashMap;
-
-use erlmcp_cluster::SessionName;
+use erlmcp_cluster::{SessionName, Table};
 use erlmcp_protocol::jsonrpc;
 use erlmcp_protocol::seal::TokenText;
 
@@ -59,7 +57,7 @@ struct Waiting {
 /// All that wait.
 #[derive(Debug, Default)]
 pub struct Withheld {
-    answers: HashMap<SessionName, Vec<Waiting>>,
+    answers: Table<SessionName, Vec<Waiting>>,
     count: usize,
     has_timer: bool,
 }

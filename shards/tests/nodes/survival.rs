@@ -204,9 +204,9 @@ impl Trial {
         self.world.run(50);
     }
 
-    /// All clients go: nothing is left of them on any node.
+    /// All clients go: nothing is left of them on any node. Returns a tally of what happened in this world.
     #[track_caller]
-    fn finish(mut self) {
+    fn finish(mut self) -> String {
         for session in std::mem::take(&mut self.sessions) {
             let at = self.anywhere();
             assert_eq!(session.delete(&mut self.world, at).status(), 204);
@@ -226,11 +226,17 @@ impl Trial {
             assert_eq!(counters.directory_entries, 0, "shard {shard}: directory");
             assert_eq!(counters.answers_withheld, 0, "shard {shard}: answers");
         }
+        let snapshots = self.world.snapshots();
+        let counters: Vec<_> = snapshots
+            .iter()
+            .map(|one| (one.counters.bytes_out, &one.counters.errors, &one.ring, &one.mesh))
+            .collect();
+        format!("{:?} {counters:?}", self.world.net.tally())
     }
 }
 
 #[track_caller]
-fn check(seed: u64, faults: Faults, pick: fn(&mut World) -> Failure) {
+fn check(seed: u64, faults: Faults, pick: fn(&mut World) -> Failure) -> String {
     let mut trial = Trial::new(seed, faults, 3 + (seed % 3) as u16);
     for round in 0..4 {
         trial.live();
@@ -242,7 +248,7 @@ fn check(seed: u64, faults: Faults, pick: fn(&mut World) -> Failure) {
         trial.check(&format!("round {round}, node {number}, {what:?}"));
     }
     trial.check_news();
-    trial.finish();
+    trial.finish()
 }
 
 #[test]
@@ -280,16 +286,29 @@ fn sessions_are_handed_over_by_nodes_that_leave() {
     }
 }
 
+const ROUGH: Faults = Faults { chunk: ChunkLen::Random(3_000), ..Faults::rough() };
+
+/// Any failure, of any length.
+fn any(world: &mut World) -> Failure {
+    match world.dice.below(5) {
+        0 => Failure::Killed(world.dice.below(3_000) as u64),
+        1 => Failure::Stopped(world.dice.below(5_000) as u64),
+        2 => Failure::CutOff(world.dice.below(5_000) as u64),
+        3 => Failure::Reset,
+        _ => Failure::Drained,
+    }
+}
+
 #[test]
 fn sessions_outlive_whatever_happens_on_a_rough_network() {
     for seed in seeds(10) {
-        let faults = Faults { chunk: ChunkLen::Random(3_000), ..Faults::rough() };
-        check(seed, faults, |world| match world.dice.below(5) {
-            0 => Failure::Killed(world.dice.below(3_000) as u64),
-            1 => Failure::Stopped(world.dice.below(5_000) as u64),
-            2 => Failure::CutOff(world.dice.below(5_000) as u64),
-            3 => Failure::Reset,
-            _ => Failure::Drained,
-        });
+        check(seed, ROUGH, any);
+    }
+}
+
+#[test]
+fn a_seed_repeats_itself() {
+    for seed in seeds(2) {
+        assert_eq!(check(seed, ROUGH, any), check(seed, ROUGH, any), "seed {seed}");
     }
 }
