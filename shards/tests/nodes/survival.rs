@@ -37,7 +37,9 @@ struct Trial {
 impl Trial {
     fn new(seed: u64, faults: Faults, nodes: u16) -> Self {
         let replicas = 1 + usize::from(seed.is_multiple_of(3));
-        let cluster = ClusterLimits { sync: Sync::Eager, replicas, ..ClusterLimits::default() };
+        // At rest both have said everything, so that both must keep everything.
+        let sync = if seed % 4 == 1 { Sync::Lazy } else { Sync::Eager };
+        let cluster = ClusterLimits { sync, replicas, ..ClusterLimits::default() };
         let world = World::formed(seed, faults, nodes, cluster);
         Self { world, sessions: Vec::new(), over: Vec::new(), nodes }
     }
@@ -185,6 +187,10 @@ impl Trial {
             let at = self.anywhere();
             streams.push(session.listen(&self.world, at));
         }
+        // What was missed while nobody listened comes first.
+        self.world.until(5_000, "open streams", |_| {
+            streams.iter_mut().all(|stream| stream.heard().contains(": open"))
+        });
         self.world.run(100);
         let before: Vec<usize> =
             streams.iter_mut().map(|stream| stream.heard().matches(NEWS).count()).collect();
@@ -237,7 +243,12 @@ impl Trial {
 
 #[track_caller]
 fn check(seed: u64, faults: Faults, pick: fn(&mut World) -> Failure) -> String {
-    let mut trial = Trial::new(seed, faults, 3 + (seed % 3) as u16);
+    check_nodes(seed, faults, 3 + (seed % 3) as u16, pick)
+}
+
+#[track_caller]
+fn check_nodes(seed: u64, faults: Faults, nodes: u16, pick: fn(&mut World) -> Failure) -> String {
+    let mut trial = Trial::new(seed, faults, nodes);
     for round in 0..4 {
         trial.live();
         trial.check("while all is well");
@@ -303,6 +314,13 @@ fn any(world: &mut World) -> Failure {
 fn sessions_outlive_whatever_happens_on_a_rough_network() {
     for seed in seeds(10) {
         check(seed, ROUGH, any);
+    }
+}
+
+#[test]
+fn sessions_of_many_nodes_outlive_one() {
+    for seed in seeds(2) {
+        check_nodes(seed, Faults::none(), 10, any);
     }
 }
 
