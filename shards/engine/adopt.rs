@@ -31,9 +31,12 @@ use crate::net::{Net, TimerKey};
 /// How often a session has changed its owner, and who owns it.
 pub(super) type Claim = (u32, u16);
 
-/// After an owner was lost, a session that is not found may still be on its way for this long, milliseconds:
-/// its client is told to come again.
+/// After an owner was lost, or others were met, a session that is not found may still be on its way for this long,
+/// milliseconds: its client is told to come again.
 const SETTLING_MS: Millis = 1000;
+
+/// So long a node that has just booted and met nobody asks for patience with sessions it does not know, milliseconds.
+const BOOT_PATIENCE_MS: Millis = 2000;
 
 /// Orphans that could not be handed over wait this long, milliseconds.
 const ORPHAN_RETRY_MS: Millis = 100;
@@ -106,9 +109,13 @@ impl Engine {
         owner: u16,
     ) -> Whereabouts {
         let unsettled_until = self.keeping.as_ref().map_or(0, |keeping| keeping.unsettled_until);
+        // Who has just booted and met nobody yet cannot know of the others' sessions.
+        let booted_at = self.keeping.as_ref().and_then(|keeping| keeping.first_view_at);
+        let is_new = booted_at.is_some_and(|at| net.now() < at + BOOT_PATIENCE_MS);
         match self.successor(name, owner) {
             Some(first) if first != self.me() => Whereabouts::At(first),
             _ if net.now() < unsettled_until => Whereabouts::Moving,
+            _ if is_new && self.view.peers().next().is_none() => Whereabouts::Moving,
             _ => Whereabouts::Nowhere,
         }
     }
@@ -122,9 +129,15 @@ impl Engine {
 
     /// Somebody who owned sessions is gone.
     pub(super) fn owners_lost<N: Net>(&mut self, net: &mut N) {
-        let Some(keeping) = &mut self.keeping else { return };
-        keeping.unsettled_until = net.now() + SETTLING_MS;
+        self.unsettle(net);
         net.timer(net.now() + FORGET_AFTER_MS, TimerKey::Directory);
+    }
+
+    /// For a while a session that is not found may only not have been heard of.
+    pub(super) fn unsettle<N: Net>(&mut self, net: &mut N) {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.unsettled_until = net.now() + SETTLING_MS;
+        }
     }
 
     /// What owners that are gone owned is forgotten.

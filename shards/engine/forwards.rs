@@ -151,12 +151,30 @@ impl Engine {
     ) {
         let exchange = onward.place.exchange;
         let is_get = matches!(onward.ask, Ask::Get { last_event_id } if only_waits(last_event_id));
+        let mut to = to;
         if let Err(setback) = self.send_onward(net, to, onward) {
-            net.counters().error(setback.reason());
-            return self.refuse_retryable(net, exchange, id, &setback.error());
+            // A node that comes back does not have what others took over meanwhile, and its links may not stand yet.
+            let other = self.directory_for(to, &onward);
+            match other.filter(|other| self.send_onward(net, *other, onward).is_ok()) {
+                Some(other) => to = other,
+                None => {
+                    net.counters().error(setback.reason());
+                    return self.refuse_retryable(net, exchange, id, &setback.error());
+                }
+            }
         }
         let (id, shown) = (id.map(Into::into), Shown::Nothing);
         self.aways.insert(exchange, Away { at: to, id, shown, is_get });
+    }
+
+    /// Who of this node may know better where a session is whose home cannot be reached.
+    fn directory_for(&self, home: Spot, onward: &Onward<'_>) -> Option<Spot> {
+        let moves = matches!(onward.ask, Ask::Post { .. } | Ask::Get { .. } | Ask::Delete);
+        if !moves || self.keeping.is_none() || home.node == self.me().node {
+            return None;
+        }
+        let shard = self.directory_shard(&onward.token.random);
+        Some(Spot { shard, ..self.me() }).filter(|directory| *directory != self.me())
     }
 
     /// Sends it, or says why not.

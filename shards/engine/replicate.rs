@@ -50,6 +50,8 @@ pub struct Keeping {
     pub(super) has_orphan_timer: bool,
     /// Until then, who is not found may be on its way here: an owner has just been lost.
     pub(super) unsettled_until: Millis,
+    /// When this shard first heard of the cluster.
+    pub(super) first_view_at: Option<Millis>,
     /// What was kept for whom and not yet acknowledged. Bounded by the copies.
     kept: BTreeMap<Spot, Table<SessionName, u32>>,
     has_kept_timer: bool,
@@ -77,6 +79,7 @@ impl Keeping {
             orphans: VecDeque::new(),
             has_orphan_timer: false,
             unsettled_until: 0,
+            first_view_at: None,
             kept: BTreeMap::new(),
             has_kept_timer: false,
             is_due: false,
@@ -346,11 +349,16 @@ impl Engine {
         let view = self.view.clone();
         let Some(keeping) = &mut self.keeping else { return };
         keeping.replicas.handle_time(net.now());
+        keeping.first_view_at.get_or_insert(net.now());
         keeping.replicas.handle_view(&view);
         keeping.kept.retain(|owner, _| view.member(owner.node).is_some_and(|member| member.owns()));
         keeping.is_due = true;
         if before.peers().any(|member| view.home(member.node, member.epoch).is_none()) {
             self.owners_lost(net);
+        }
+        // Who was alone, new or cut off, has not heard yet whose the others' sessions are.
+        if before.peers().next().is_none() && view.peers().next().is_some() {
+            self.unsettle(net);
         }
         self.find_orphans(net);
         self.release_all_safe(net);

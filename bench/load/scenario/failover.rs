@@ -24,7 +24,7 @@ use super::super::record::Step;
 use super::super::roam::Home;
 use super::super::say::{Say, URI};
 use super::super::server::Started;
-use super::super::setup::{Servers, folder, shape};
+use super::super::setup::{self, Servers, folder, shape};
 use super::failover_told::{Came, Told, tell};
 use crate::facts::Facts;
 
@@ -109,6 +109,7 @@ pub(super) fn failover_with(options: &Options, script: &Script) -> Result<bool, 
         clients: &mut clients,
         watch,
         script,
+        pids: options.pid.as_deref(),
         steps: Vec::new(),
     };
 
@@ -175,6 +176,8 @@ struct Play<'p> {
     clients: &'p mut Clients,
     watch: Watch,
     script: &'p Script,
+    /// Numbers of the processes, or files that hold them, as they were given.
+    pids: Option<&'p str>,
     /// Each phase with what was measured in it.
     steps: Vec<(&'static str, Step)>,
 }
@@ -297,17 +300,19 @@ impl Play<'_> {
         let up = |clients: &mut Clients| clients.is_up(victim);
         let is_up = self.course.until(self.clients, BACK_PATIENCE_S, up)?;
         let serves_us = is_up.then(|| self.clock.us());
-        self.clients.book.healed_us = serves_us;
         if let Some(thread) = starting {
             let ended =
                 self.course.until(self.clients, BACK_PATIENCE_S, |_| thread.is_finished())?;
             if ended {
                 let started = thread.join().map_err(|_| "the thread that restarts died")??;
-                let index = usize::from(victim);
-                if let (Some(slot), true) =
-                    (self.course.pids.get_mut(index), self.script.restart.is_none())
+                // A file that holds its number holds the new one now.
+                let word = self.pids.and_then(|list| list.split(',').nth(usize::from(victim)));
+                let is_own = self.script.restart.is_none();
+                let new = word.map(|word| setup::pid(word.trim())).unwrap_or(Ok(started.pid()));
+                if let (Some(slot), Ok(new)) = (self.course.pids.get_mut(usize::from(victim)), new)
+                    && (word.is_some() || is_own)
                 {
-                    *slot = started.pid();
+                    *slot = new;
                 }
                 servers.started.push(started);
             }
@@ -318,6 +323,8 @@ impl Play<'_> {
             self.course.until(self.clients, 0.05, |_| false)?;
         }
         self.watch.be_keen(false);
+        // Until the others have seen it, what fails there is its own fault.
+        self.clients.book.healed_us = serves_us.map(|_| self.clock.us());
         let (first, given_up) = (self.clients.book.sessions.len(), self.clients.book.given_up);
         self.clients.open(NEW_SESSIONS, Some(victim));
         self.course.until(self.clients, BACK_PATIENCE_S, |clients| clients.opening() == 0)?;

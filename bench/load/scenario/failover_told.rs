@@ -204,6 +204,13 @@ fn goals(
     goals.push(none("sessions_lost", book.lost() as u64));
     goals.push(none("sessions_that_did_not_answer_elsewhere", waiting));
     goals.push(none("sessions_not_asked_at_the_end", told.unasked as u64));
+    // A client that hears this begins a new session, whoever knows better later.
+    let not_found = Ending::Gone(String::new()).as_str();
+    let not_found = book.failed.iter().filter(|((_, ending), _)| *ending == not_found);
+    goals.push(none(
+        "answers_that_there_is_no_such_session",
+        not_found.map(|(_, count)| count).sum(),
+    ));
     goals.push(none("failures_of_nobodys_fault", book.failed_by(Blame::None)));
     goals.push(none("calls_given_up_or_missed", book.given_up + book.missed));
     if told.script.fault == Fault::Term {

@@ -412,3 +412,37 @@ fn a_cluster_of_one_promises_at_once() {
     }
     check_nothing_left(&world);
 }
+
+#[test]
+fn who_has_just_booted_and_met_nobody_asks_for_patience_with_sessions_it_does_not_know() {
+    let mut world = world(2, Sync::Eager);
+    let session = world.initialize(2, "2025-11-25", json!({}));
+    world.kill(0);
+    world.see(0, |other| if other == 0 { State::Alive } else { State::Dead });
+    for shard in [0, 1] {
+        let heard = ping(&mut world, &session, shard);
+        assert_eq!(
+            (heard.status, &heard.last()["error"]["data"]["retryable"]),
+            (503, &true.into())
+        );
+    }
+    world.advance(2000);
+    for shard in [0, 1] {
+        assert_eq!(ping(&mut world, &session, shard).status, 404, "it is alone");
+    }
+}
+
+#[test]
+fn a_session_taken_over_is_found_while_the_links_of_its_home_do_not_stand_again() {
+    let mut world = world(3, Sync::Eager);
+    let session = world.initialize(0, "2025-11-25", json!({}));
+    let owner = successors(&world, 1, &session, 0)[0];
+    let asked = 3 - owner;
+    world.lose_link(0, 1);
+    world.lose_link(0, 2);
+    for (node, state) in [(1, State::Dead), (2, State::Dead), (1, State::Alive), (2, State::Alive)]
+    {
+        world.see(node, |other| if other == 0 { state } else { State::Alive });
+    }
+    check_served(&mut world, &session, &[asked, owner], owner);
+}
