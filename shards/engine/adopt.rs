@@ -35,9 +35,6 @@ pub(super) type Claim = (u32, u16);
 /// milliseconds: its client is told to come again.
 const SETTLING_MS: Millis = 1000;
 
-/// So long a node that has just booted and met nobody asks for patience with sessions it does not know, milliseconds.
-const BOOT_PATIENCE_MS: Millis = 2000;
-
 /// Orphans that could not be handed over wait this long, milliseconds.
 const ORPHAN_RETRY_MS: Millis = 100;
 
@@ -108,14 +105,12 @@ impl Engine {
         name: &SessionName,
         owner: u16,
     ) -> Whereabouts {
-        let unsettled_until = self.keeping.as_ref().map_or(0, |keeping| keeping.unsettled_until);
         // Who has just booted and met nobody yet cannot know of the others' sessions.
-        let booted_at = self.keeping.as_ref().and_then(|keeping| keeping.first_view_at);
-        let is_new = booted_at.is_some_and(|at| net.now() < at + BOOT_PATIENCE_MS);
+        let new_until = self.keeping.as_ref().and_then(|keeping| keeping.new_until);
         match self.successor(name, owner) {
             Some(first) if first != self.me() => Whereabouts::At(first),
-            _ if net.now() < unsettled_until => Whereabouts::Moving,
-            _ if is_new && self.view.peers().next().is_none() => Whereabouts::Moving,
+            _ if self.is_unsettled(net) => Whereabouts::Moving,
+            _ if new_until.is_some_and(|until| net.now() < until) => Whereabouts::Moving,
             _ => Whereabouts::Nowhere,
         }
     }
@@ -131,6 +126,11 @@ impl Engine {
     pub(super) fn owners_lost<N: Net>(&mut self, net: &mut N) {
         self.unsettle(net);
         net.timer(net.now() + FORGET_AFTER_MS, TimerKey::Directory);
+    }
+
+    /// Whether a session that is not found may only not have been heard of.
+    pub(super) fn is_unsettled<N: Net>(&self, net: &N) -> bool {
+        self.keeping.as_ref().is_some_and(|keeping| net.now() < keeping.unsettled_until)
     }
 
     /// For a while a session that is not found may only not have been heard of.

@@ -4,7 +4,7 @@
 //! Invariants: without a cluster there is no [`Keeping`], and nothing is paid; only sessions of the Streamable HTTP
 //! transport are told of, the others end with their connection; a turn says at most [`SAYS_PER_TURN`] letters.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use erlmcp_cluster::copies::{Copies, CopyLimits, Verdict};
@@ -33,6 +33,9 @@ pub const UNKEPT_LOOK_MS: Millis = 5_000;
 /// Lazy: an acknowledgement waits at most this long for others to travel with, milliseconds.
 const KEPT_WAIT_MS: Millis = 50;
 
+/// So long a node that has just booted and met nobody asks for patience with sessions it does not know, milliseconds.
+const BOOT_PATIENCE_MS: Millis = 2000;
+
 /// Acknowledgements in one letter.
 const KEPT_PER_LETTER: usize = 1024;
 
@@ -50,8 +53,10 @@ pub struct Keeping {
     pub(super) has_orphan_timer: bool,
     /// Until then, who is not found may be on its way here: an owner has just been lost.
     pub(super) unsettled_until: Millis,
-    /// When this shard first heard of the cluster.
-    pub(super) first_view_at: Option<Millis>,
+    /// Nodes whose links broke and have not come up again. Bounded by the members.
+    lost: BTreeSet<u16>,
+    /// Until then this shard, which has just booted, may not have met the others yet; 0 as soon as it has.
+    pub(super) new_until: Option<Millis>,
     /// What was kept for whom and not yet acknowledged. Bounded by the copies.
     kept: BTreeMap<Spot, Table<SessionName, u32>>,
     has_kept_timer: bool,
@@ -79,7 +84,8 @@ impl Keeping {
             orphans: VecDeque::new(),
             has_orphan_timer: false,
             unsettled_until: 0,
-            first_view_at: None,
+            lost: BTreeSet::new(),
+            new_until: None,
             kept: BTreeMap::new(),
             has_kept_timer: false,
             is_due: false,
@@ -329,6 +335,11 @@ impl Engine {
     pub(super) fn keeping_link<N: Net>(&mut self, net: &mut N, node: u16, event: LinkEvent) {
         let Some(keeping) = &mut self.keeping else { return };
         keeping.replicas.handle_time(net.now());
+        let was_lost = match event {
+            LinkEvent::Up => keeping.lost.remove(&node),
+            LinkEvent::Lost => !keeping.lost.insert(node),
+            LinkEvent::Drained => false,
+        };
         match event {
             LinkEvent::Up => keeping.replicas.handle_up(node),
             LinkEvent::Drained => keeping.replicas.handle_drained(node),
@@ -338,9 +349,15 @@ impl Engine {
         if event != LinkEvent::Lost {
             keeping.say_kept(net);
         }
-        // What we gave away over a link that broke may not have arrived.
-        if event == LinkEvent::Up {
-            self.find_orphans(net);
+        // What we gave away over a link that broke may not have arrived, and what others took over meanwhile we are
+        // only told now.
+        match event {
+            LinkEvent::Up if was_lost => {
+                self.find_orphans(net);
+                self.unsettle(net);
+            }
+            LinkEvent::Up => self.find_orphans(net),
+            LinkEvent::Drained | LinkEvent::Lost => {}
         }
     }
 
@@ -349,9 +366,13 @@ impl Engine {
         let view = self.view.clone();
         let Some(keeping) = &mut self.keeping else { return };
         keeping.replicas.handle_time(net.now());
-        keeping.first_view_at.get_or_insert(net.now());
+        match view.peers().next() {
+            Some(_) => keeping.new_until = Some(0),
+            None => drop(keeping.new_until.get_or_insert(net.now() + BOOT_PATIENCE_MS)),
+        }
         keeping.replicas.handle_view(&view);
         keeping.kept.retain(|owner, _| view.member(owner.node).is_some_and(|member| member.owns()));
+        keeping.lost.retain(|node| view.member(*node).is_some());
         keeping.is_due = true;
         if before.peers().any(|member| view.home(member.node, member.epoch).is_none()) {
             self.owners_lost(net);

@@ -74,7 +74,8 @@ impl Engine {
             return match moves && directory != me {
                 true if is_made_here || forwarded => Whereabouts::At(directory),
                 _ if is_made_here || !is_there => Whereabouts::Nowhere,
-                // The home shard has sent it here.
+                // The home shard has sent it here, and may have heard before us whose it is.
+                _ if forwarded && moves && self.is_unsettled(net) => Whereabouts::Moving,
                 _ if forwarded && moves => Whereabouts::Nowhere,
                 _ => Whereabouts::At(home),
             };

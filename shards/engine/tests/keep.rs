@@ -444,5 +444,9 @@ fn a_session_taken_over_is_found_while_the_links_of_its_home_do_not_stand_again(
     {
         world.see(node, |other| if other == 0 { state } else { State::Alive });
     }
-    check_served(&mut world, &session, &[asked, owner], owner);
+    for node in [asked, owner] {
+        for shard in [node * 2, node * 2 + 1] {
+            assert_eq!(ping(&mut world, &session, shard).status, 200, "asked on shard {shard}");
+        }
+    }
 }
