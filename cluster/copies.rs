@@ -4,11 +4,9 @@
 //! bounded, and a copy that finds no room is not acknowledged; when an owner has said everything again, what it
 //! did not name is gone.
 
-use std::collections::HashMap;
-
 use crate::letter::session::{EventRecord, Record, StreamRecord};
 use crate::view::View;
-use crate::{SessionName, Spot};
+use crate::{SessionName, Spot, Table};
 
 /// What a shard may keep for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,16 +116,16 @@ impl Copy {
 #[derive(Debug)]
 pub struct Copies {
     limits: CopyLimits,
-    copies: HashMap<SessionName, Copy>,
+    copies: Table<SessionName, Copy>,
     bytes: usize,
     /// The round each owner is in. Bounded by the shards of the members.
-    rounds: HashMap<Spot, u32>,
+    rounds: Table<Spot, u32>,
 }
 
 impl Copies {
     /// None yet.
     pub fn new(limits: CopyLimits) -> Self {
-        Self { limits, copies: HashMap::new(), bytes: 0, rounds: HashMap::new() }
+        Self { limits, copies: Table::default(), bytes: 0, rounds: Table::default() }
     }
 
     /// How many there are.
@@ -148,6 +146,15 @@ impl Copies {
     /// Keeps a whole session for its owner. `epoch`: which run of the owner's node.
     pub fn keep(&mut self, owner: Spot, epoch: u32, record: &Record<'_>) -> Verdict {
         let name = record.token.name;
+        let round = self.rounds.get(&owner).copied().unwrap_or(0);
+        if let Some(known) = self.copies.get_mut(&name)
+            && (known.owner, known.epoch) == (owner, epoch)
+            && (known.term, known.rev) == (record.term, record.rev)
+        {
+            // Said again after a link came up, and here already.
+            known.round = round;
+            return Verdict::Kept;
+        }
         let known = self.copies.get(&name);
         if known.is_some_and(|copy| (record.term, owner.node) < copy.rank()) {
             return Verdict::Old;
@@ -158,7 +165,7 @@ impl Copies {
             epoch,
             term: record.term,
             rev: record.rev,
-            round: self.rounds.get(&owner).copied().unwrap_or(0),
+            round,
             head: head.into(),
             tail: Vec::new(),
             tail_bytes: 0,

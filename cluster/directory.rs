@@ -4,10 +4,8 @@
 //! Invariants: of each session at most one owner, that of the highest (term, node), whatever order the news come in;
 //! bounded, and what finds no room is counted and told again when its owner's link comes up.
 
-use std::collections::HashMap;
-
 use crate::letter::route::Token;
-use crate::{SessionName, Spot};
+use crate::{SessionName, Spot, Table};
 
 /// An entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +38,15 @@ pub enum Told {
 #[derive(Debug)]
 pub struct Directory {
     entries_max: usize,
-    entries: HashMap<SessionName, Whereabouts>,
+    entries: Table<SessionName, Whereabouts>,
     /// The round each owner is in. Bounded by the shards of the members.
-    rounds: HashMap<Spot, u32>,
+    rounds: Table<Spot, u32>,
 }
 
 impl Directory {
     /// Without entries.
     pub fn new(entries_max: usize) -> Self {
-        Self { entries_max, entries: HashMap::new(), rounds: HashMap::new() }
+        Self { entries_max, entries: Table::default(), rounds: Table::default() }
     }
 
     /// How many sessions have moved.

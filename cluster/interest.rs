@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::letter::news::{Change, Heard, Wants};
-use crate::{Millis, Spot};
+use crate::{Millis, Spot, Table};
 
 /// A resource, as relays know it.
 pub type Topic = u64;
@@ -220,9 +220,10 @@ impl Wanted {
                 told.is_behind = false;
                 self.said.retain(|say| say.to != to);
                 let mine = self.topics.keys().copied();
-                let mine: Vec<Topic> = mine
+                let mut mine: Vec<Topic> = mine
                     .filter(|topic| named && relay_of_topic(*topic, shards) == to.shard)
                     .collect();
+                mine.sort_unstable();
                 let mut chunks = mine.chunks(LETTER_TOPICS_MAX).peekable();
                 let mut begins = true;
                 while begins || chunks.peek().is_some() {
@@ -277,7 +278,7 @@ impl Told {
 /// Every method that sends is given `post`, which says whether a change was taken for a node.
 #[derive(Debug, Default)]
 pub struct Relay {
-    sources: HashMap<Spot, Source>,
+    sources: Table<Spot, Source>,
     by_topic: HashMap<Topic, Vec<Want>>,
     remembered: VecDeque<Remembered>,
     lost: u64,

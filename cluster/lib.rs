@@ -17,6 +17,9 @@ pub mod secret;
 pub mod view;
 pub mod world;
 
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds of a monotonic clock.
@@ -30,6 +33,13 @@ pub struct Spot {
     /// The shard there.
     pub shard: u16,
 }
+
+/// A map whose order depends on nothing but what was done to it, so that what is done in that order happens again when
+/// a simulation is repeated. Its hasher has no secret: for keys that no client can choose.
+pub type Table<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+
+/// The same without values.
+pub type Set<K> = HashSet<K, BuildHasherDefault<DefaultHasher>>;
 
 /// The random part of a session id. It names the session wherever it lives.
 pub type SessionName = [u8; 16];

@@ -1,23 +1,27 @@
 //! Where the copies of a shard's own sessions are, and what must still be said to whom. Lives: in each shard. View:
 //! owner.
 //!
-//! Tell it what happens ([`Replicas::insert`], [`Replicas::changed`], `handle_*`); then [`Replicas::poll`] until it has
+//! Tell it the time ([`Replicas::handle_time`]) and what happens ([`Replicas::insert`], [`Replicas::changed`], `handle_*`); then [`Replicas::poll`] until it has
 //! nothing to say, and give back with [`Replicas::refused`] what the link did not take.
 //!
 //! Invariants: a copy is kept by the first successors of its session in the present view, as many as configured;
 //! to each of them its whole state is said again after a link came up, between a begin and an end, so that what
-//! was lost, dropped or outdated is repaired without being remembered; a session waits at most once in each queue,
-//! so queues are bounded by sessions, and by ends of sessions while the link is up.
+//! was lost, dropped or outdated is repaired without being remembered; what a keeper has not acknowledged between two
+//! calls of [`Replicas::handle_timeout`] (it had no room, or did not yet believe us) is said again; a session waits
+//! at most once in each queue, so queues are bounded by sessions, and by ends of sessions while the link is up.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::letter::route::Token;
 use crate::view::View;
-use crate::{SessionName, Spot};
+use crate::{Millis, SessionName, Spot, Table};
 
 /// Ends of sessions that may wait for one peer; beyond that it is told everything again instead.
 pub const ENDS_WAITING_MAX: usize = 16_384;
+
+/// Entries of the list of sessions that are behind which may be outdated, beside twice as many as there are sessions.
+const SINCE_SPARE: usize = 64;
 
 /// All sessions of a shard, as far as others must know of them.
 #[derive(Debug)]
@@ -25,11 +29,16 @@ pub struct Replicas {
     /// Copies of each session.
     replicas: usize,
     view: Arc<View>,
-    sessions: HashMap<SessionName, Owned>,
+    sessions: Table<SessionName, Owned>,
     peers: BTreeMap<u16, Peer>,
     /// Whose turn it is to be spoken to.
     next_peer: u16,
     resyncs: u64,
+    repeats: u64,
+    now: Millis,
+    /// Since when sessions are not safe, oldest first; an entry holds if its session still says the same. Compacted
+    /// when most do not.
+    since: VecDeque<(Millis, SessionName)>,
     /// Of the last time somebody was told everything. Never counted anew: who was out of sight and comes back must
     /// not take this time for the last.
     round: u32,
@@ -41,6 +50,8 @@ struct Owned {
     term: u32,
     rev: u32,
     keepers: Vec<Keeper>,
+    /// Since when a keeper is behind.
+    since: Option<Millis>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +62,8 @@ struct Keeper {
     /// Revision that was acknowledged last.
     kept: u32,
     is_queued: bool,
+    /// What was not acknowledged at the last look; 0: nothing.
+    doubted: u32,
 }
 
 #[derive(Debug, Default)]
@@ -151,12 +164,29 @@ impl Replicas {
         Self {
             replicas,
             view,
-            sessions: HashMap::new(),
+            sessions: Table::default(),
             peers: BTreeMap::new(),
             next_peer: 0,
             resyncs: 0,
+            repeats: 0,
+            now: 0,
+            since: VecDeque::new(),
             round: 0,
         }
+    }
+
+    /// What happens from now on happens at this time.
+    pub fn handle_time(&mut self, now: Millis) {
+        self.now = now;
+    }
+
+    /// Since when the session that has waited longest is not kept as it is by all who should; `None`: all are.
+    pub fn behind_since(&self) -> Option<Millis> {
+        self.since.iter().find(|entry| self.holds(entry)).map(|(at, _)| *at)
+    }
+
+    fn holds(&self, (at, name): &(Millis, SessionName)) -> bool {
+        self.sessions.get(name).is_some_and(|owned| owned.since == Some(*at))
     }
 
     /// Sessions that others know of, or should.
@@ -179,12 +209,17 @@ impl Replicas {
         self.resyncs
     }
 
+    /// How often a session was said again because nobody had acknowledged it.
+    pub fn repeats(&self) -> u64 {
+        self.repeats
+    }
+
     /// Takes note of a session of this shard. `term`: how often it has changed its owner.
     pub fn insert(&mut self, token: Token, term: u32) {
         let name = token.name;
         let nodes = self.keepers_of(&name);
         let keepers = nodes.into_iter().map(Keeper::new).collect();
-        self.sessions.insert(name, Owned { token, term, rev: 1, keepers });
+        self.sessions.insert(name, Owned { token, term, rev: 1, keepers, since: None });
         self.queue_copies(&name);
         if 0 < term {
             for peer in self.peers.values_mut().filter(|peer| peer.is_up) {
@@ -349,6 +384,16 @@ impl Replicas {
                 keeper.kept = keeper.kept.max(rev);
             }
         }
+        owned.settle();
+    }
+
+    /// A node has no room for a session's copy.
+    pub fn handle_not_kept(&mut self, node: u16, name: &SessionName) {
+        let Some(owned) = self.sessions.get_mut(name) else { return };
+        for keeper in owned.keepers.iter_mut().filter(|keeper| keeper.node == node) {
+            keeper.kept = 0;
+        }
+        self.note_behind(name);
     }
 
     /// A node cannot append to a copy it has not.
@@ -358,6 +403,31 @@ impl Replicas {
             (keeper.said, keeper.kept) = (0, 0);
         }
         self.queue_copies(name);
+    }
+
+    /// Some time has passed. What was not acknowledged at the last look and still is not is said again, whole.
+    /// Returns whether anything was in doubt, so that it is worth looking again.
+    pub fn handle_timeout(&mut self) -> bool {
+        let (mut is_doubtful, mut again) = (false, Vec::new());
+        for (name, owned) in &mut self.sessions {
+            for keeper in &mut owned.keepers {
+                let is_waiting = keeper.said != 0 && keeper.kept < keeper.said;
+                if !is_waiting || keeper.is_queued {
+                    keeper.doubted = 0;
+                } else if keeper.doubted == keeper.said {
+                    (keeper.said, keeper.doubted) = (0, 0);
+                    again.push(*name);
+                } else {
+                    keeper.doubted = keeper.said;
+                }
+                is_doubtful |= is_waiting;
+            }
+        }
+        self.repeats += again.len() as u64;
+        for name in again {
+            self.queue_copies(&name);
+        }
+        is_doubtful
     }
 
     /// The next thing to say.
@@ -442,6 +512,22 @@ impl Replicas {
                 peer.queue.push_back(Item::Copy(*name));
             }
         }
+        self.note_behind(name);
+    }
+
+    /// Remembers since when a session is behind, if it is.
+    fn note_behind(&mut self, name: &SessionName) {
+        let Some(owned) = self.sessions.get_mut(name) else { return };
+        owned.settle();
+        if owned.since.is_none() && owned.is_behind() {
+            owned.since = Some(self.now);
+            self.since.push_back((self.now, *name));
+        }
+        if 2 * self.sessions.len() + SINCE_SPARE < self.since.len() {
+            let mut since = std::mem::take(&mut self.since);
+            since.retain(|entry| self.holds(entry));
+            self.since = since;
+        }
     }
 
     fn say_all(&mut self, node: u16) {
@@ -464,11 +550,29 @@ impl Replicas {
             }
         }
         peer.queue.extend((0..shards).map(Item::End));
+        let keeps = |owned: &Owned| owned.keepers.iter().any(|keeper| keeper.node == node);
+        let kept = self.sessions.iter().filter(|(_, owned)| keeps(owned));
+        let names: Vec<SessionName> = kept.map(|(name, _)| *name).collect();
+        for name in names {
+            self.note_behind(&name);
+        }
+    }
+}
+
+impl Owned {
+    fn is_behind(&self) -> bool {
+        self.keepers.iter().any(|keeper| keeper.kept < self.rev)
+    }
+
+    fn settle(&mut self) {
+        if !self.is_behind() {
+            self.since = None;
+        }
     }
 }
 
 impl Keeper {
     fn new(node: u16) -> Self {
-        Self { node, said: 0, kept: 0, is_queued: false }
+        Self { node, said: 0, kept: 0, is_queued: false, doubted: 0 }
     }
 }

@@ -101,7 +101,7 @@ pub struct Counters {
     pub sessions_active: u64,
     /// Legacy sessions ever opened.
     pub sessions_total: u64,
-    /// For how long the oldest change of a session has waited to be said to the nodes that keep its copies,
+    /// For how long the oldest change of a session has waited to be acknowledged by the nodes that keep its copies,
     /// milliseconds; set when a snapshot is taken.
     pub sync_lag_ms: u64,
     /// Sessions taken over from other nodes.
@@ -118,6 +118,8 @@ pub struct Counters {
     pub sync_waiting: u64,
     /// How often another node was told everything about own sessions.
     pub sync_resyncs: u64,
+    /// How often a session was said again because its keeper had not acknowledged it.
+    pub sync_repeats: u64,
     /// Answers that wait for copies to be acknowledged.
     pub answers_withheld: u64,
     /// Open SSE streams (listen, GET, /sse, streaming answers).

@@ -99,6 +99,13 @@ pub enum SessionLetter<'b> {
     },
     /// These are kept, up to that revision.
     Kept(Vec<(SessionName, u32)>),
+    /// This is not kept: there is no room. It may be said again later.
+    NotKept {
+        /// Which.
+        name: SessionName,
+        /// Up to which revision.
+        rev: u32,
+    },
     /// The sender has no copy that an event could be appended to: say it whole.
     Missing {
         /// Which.

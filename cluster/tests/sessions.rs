@@ -21,6 +21,7 @@ enum Letter {
     Say(Say, Option<(Token, u32)>),
     Event { name: SessionName, term: u32, rev: u32, seq: u32 },
     Kept(SessionName, u32),
+    NotKept(SessionName),
     Missing(SessionName),
 }
 
@@ -51,6 +52,8 @@ struct World {
     version: u64,
     /// Acknowledgements and complaints that wait for room, as a keeper must keep them.
     owed: BTreeMap<(Spot, Spot), Vec<Letter>>,
+    /// Of eight new copies, so many find no room.
+    refused: usize,
 }
 
 fn record(token: Token, term: u32, rev: u32) -> Record<'static> {
@@ -83,6 +86,7 @@ impl World {
             names: 0,
             version: 0,
             owed: BTreeMap::new(),
+            refused: 2,
         };
         for node in 1..=nodes {
             let size = world.below(3) as u16 + 1;
@@ -187,6 +191,7 @@ impl World {
         let link = self.links.get_mut(&(from, node)).expect("made at boot");
         let Some((to, letter)) = link.under_way.pop_front() else { return false };
         let epoch = self.epochs[&from.node];
+        let is_full = self.below(8) < self.refused;
         let Some(shard) = self.shards.get_mut(&to).filter(|_| self.alive.contains(&node)) else {
             return true;
         };
@@ -206,6 +211,10 @@ impl World {
                 shard.directory.end(from, epoch, round);
             }
             Letter::Say(Say::Copy { name, rev, .. }, Some((token, term))) => {
+                if is_full && shard.copies.get(&name).is_none() {
+                    self.owed.entry((to, from)).or_default().push(Letter::NotKept(name));
+                    return true;
+                }
                 let kept = shard.copies.keep(from, epoch, &record(token, term, rev));
                 answer = verdict(name, rev, kept);
             }
@@ -226,6 +235,7 @@ impl World {
                 answer = verdict(name, rev, appended);
             }
             Letter::Kept(name, rev) => shard.replicas.handle_kept(from.node, &name, rev),
+            Letter::NotKept(name) => shard.replicas.handle_not_kept(from.node, &name),
             Letter::Missing(name) => shard.replicas.handle_missing(from.node, &name),
         }
         if let Some(answer) = answer {
@@ -339,6 +349,8 @@ impl World {
             link.is_full = false;
             self.shards.get_mut(from).expect("booted").replicas.handle_drained(*node);
         }
+        let mut looks = 0;
+        self.refused = 0;
         for _ in 0..100 {
             let spots: Vec<Spot> = self.shards.keys().copied().collect();
             spots.into_iter().for_each(|spot| self.speak(spot));
@@ -348,7 +360,15 @@ impl World {
                     moved = true;
                 }
             }
+            // What was refused is said again after the second look.
             if !moved {
+                looks += 1;
+                for shard in self.shards.values_mut() {
+                    shard.replicas.handle_timeout();
+                }
+            }
+            if 3 < looks {
+                self.refused = 2;
                 return;
             }
         }
@@ -384,6 +404,9 @@ impl World {
             assert_eq!(shard.copies.bytes() == 0, count == 0, "seed {seed}");
             assert_eq!(shard.replicas.waiting(), 0, "seed {seed}");
         }
+        for (spot, shard) in &mut self.shards {
+            assert_eq!(shard.replicas.behind_since(), None, "seed {seed}: {spot:?} lags behind");
+        }
         let entries: usize = self.shards.values().map(|shard| shard.directory.len()).sum();
         let moved = self.sessions.values().filter(|(_, term)| 0 < *term).count();
         assert_eq!(entries, moved * (self.alive.len() - 1), "seed {seed}: stale entries");
@@ -411,4 +434,48 @@ fn when_all_is_well_again_every_session_has_its_copies_and_nothing_else_is_kept(
             }
         }
     }
+}
+
+#[test]
+fn the_oldest_change_that_is_not_kept_says_how_long() {
+    let member = |node| {
+        let addresses = vec![SocketAddr::from(([127, 0, 0, 1], node))];
+        Member { node, epoch: 0, incarnation: 0, state: State::Alive, addresses }
+    };
+    let view = Arc::new(View { me: 1, version: 1, members: vec![member(1), member(2)] });
+    let mut replicas = Replicas::new(1, view);
+    let names = [[1; 16], [2; 16]];
+    for (name, at) in names.iter().zip([10, 20]) {
+        replicas.handle_time(at);
+        let home = Spot { node: 1, shard: 0 };
+        replicas.insert(Token { at: home, epoch: 0, slot: 0, generation: 0, name: *name }, 0);
+    }
+    replicas.handle_time(30);
+    replicas.handle_up(2);
+    while replicas.poll().is_some() {}
+    assert_eq!(replicas.behind_since(), Some(10));
+    replicas.handle_time(40);
+    replicas.changed(&names[0]);
+    assert_eq!(replicas.behind_since(), Some(10), "it has been behind since");
+    while replicas.poll().is_some() {}
+    replicas.handle_kept(2, &names[0], 1);
+    assert_eq!(replicas.behind_since(), Some(10), "not the last revision");
+    replicas.handle_kept(2, &names[0], 2);
+    assert_eq!(replicas.behind_since(), Some(20));
+    // Said, and not kept at the first look: it may be on its way. At the second it is said again.
+    assert!(replicas.handle_timeout() && replicas.poll().is_none());
+    assert!(replicas.handle_timeout());
+    assert!(matches!(replicas.poll(), Some(Say::Copy { name, rev: 1, .. }) if name == names[1]));
+    assert_eq!(replicas.repeats(), 1);
+    replicas.handle_kept(2, &names[1], 1);
+    assert_eq!(replicas.behind_since(), None);
+    assert!(!replicas.handle_timeout() && replicas.poll().is_none());
+    // Whatever changes how often, the list stays short.
+    for round in 3..10_000 {
+        replicas.handle_time(round);
+        replicas.changed(&names[0]);
+        while replicas.poll().is_some() {}
+        replicas.handle_kept(2, &names[0], round as u32);
+    }
+    assert_eq!(replicas.behind_since(), None);
 }

@@ -37,6 +37,8 @@ pub(crate) struct Meshed {
     wheel_at: Millis,
     /// Slots of links, closing ones included.
     slots: u32,
+    /// Version of the view that went to each shard ahead of the last letter sent on to it.
+    shown: Vec<u64>,
 }
 
 impl Conns {
@@ -47,7 +49,8 @@ impl Conns {
         let seed = u64::from_be_bytes(seed);
         let mesh = Mesh::new(seat, self.limits.message_bytes_max, self.now, seed);
         let (dials, wheel_at, slots) = (Vec::new(), NEVER, 0);
-        let meshed = Meshed { mesh, dials, is_stirred: true, wheel_at, slots };
+        let shown = vec![0; usize::from(mesh.shards())];
+        let meshed = Meshed { mesh, dials, is_stirred: true, wheel_at, slots, shown };
         self.meshed = Some(Box::new(meshed));
         self.run_mesh();
     }
@@ -167,12 +170,26 @@ impl Conns {
                     self.serve_letter(service, from, bytes);
                 } else if to < meshed.mesh.shards() {
                     meshed.mesh.stats.letters_relayed += 1;
+                    self.show_view(to);
                     self.mail_surely(to, Mail::Letter { from, bytes: bytes.into() });
                 } else {
                     meshed.mesh.stats.drop_letter("nowhere");
                 }
                 Step::Consumed(used)
             }
+        }
+    }
+
+    /// A shard that is sent a letter must know who says it. The first shard's word of that comes on another lane,
+    /// and may come later.
+    fn show_view(&mut self, to: u16) {
+        let Some(meshed) = &mut self.meshed else { return };
+        let view = meshed.mesh.view();
+        let Some(shown) = meshed.shown.get_mut(usize::from(to)) else { return };
+        if *shown < view.version {
+            *shown = view.version;
+            let view = view.clone();
+            self.mail_surely(to, Mail::View(view));
         }
     }
 

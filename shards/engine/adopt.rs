@@ -334,7 +334,11 @@ impl Engine {
             let mail = EngineMail::Claim { name, term, by: from };
             net.mail_surely(token.at.shard, Mail::Engine(mail));
         }
-        self.note_moved(net, from, epoch, token, term);
+        // An owner that contests a claim tells whoever made it; the directory hears from it separately, and only
+        // there it says when the session is over.
+        if self.directory_shard(&name) == me.shard {
+            self.note_moved(net, from, epoch, token, term);
+        }
     }
 
     /// Remembers who owns a session.
@@ -465,6 +469,7 @@ impl Engine {
                 }
             }
             SessionLetter::Kept(kept) => self.kept(net, from, &kept),
+            SessionLetter::NotKept { name, rev } => self.not_kept(net, from, &name, rev),
             SessionLetter::Missing { name } => {
                 keeping.replicas.handle_missing(from.node, &name);
                 keeping.is_due = true;

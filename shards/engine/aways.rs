@@ -5,9 +5,7 @@
 //! from any other, or for an exchange that is not in here, is late, and ignored. Bounded by the exchanges of
 //! the connections, and for pipes by `calls_per_client_max` each.
 
-use std::collections::HashMap;
-
-use erlmcp_cluster::Spot;
+use erlmcp_cluster::{Spot, Table};
 use erlmcp_protocol::mcp::{RpcError, codes};
 use serde_json::json;
 
@@ -38,7 +36,7 @@ pub struct Away {
 }
 
 /// All of a shard.
-pub type Aways = HashMap<Exchange, Away>;
+pub type Aways = Table<Exchange, Away>;
 
 /// Why a request failed although nothing is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,11 +6,11 @@
 //! [`HELD_MAX`] requests wait at once. An offer that was not taken in time is made again, and then to the next
 //! successor: should both take it, the higher (term, node) wins, as after a partition.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use erlmcp_cluster::letter::Letter;
 use erlmcp_cluster::letter::session::{Record, SessionLetter};
-use erlmcp_cluster::{SessionName, Spot};
+use erlmcp_cluster::{SessionName, Spot, Table};
 
 use super::Engine;
 use super::forwards::{Forward, Onward};
@@ -43,9 +43,9 @@ const LAST_MS: Millis = 100;
 pub struct Handovers {
     /// Those that may be offered now. Some are in here twice, or have ended.
     ready: VecDeque<Key>,
-    under_way: HashMap<SessionName, UnderWay>,
+    under_way: Table<SessionName, UnderWay>,
     /// Where those went that were taken. Bounded by the sessions there were.
-    gone: HashMap<SessionName, Spot>,
+    gone: Table<SessionName, Spot>,
     /// Requests that wait, in all.
     held: usize,
     /// Until then, requests for what went may still come here.

@@ -1,10 +1,11 @@
 //! Who wants to hear of what: `subscriptions/listen` streams of this shard and the resource subscriptions of
 //! its legacy sessions, indexed by what they wait for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use erlmcp_catalog::Change;
+use erlmcp_cluster::Set;
 use erlmcp_cluster::interest::{Wanted, topic};
 
 use super::out::Place;
@@ -86,11 +87,11 @@ pub enum Subscriber {
 #[derive(Default)]
 pub struct Listens {
     slots: Slots<Listen>,
-    tools: HashSet<Key>,
-    prompts: HashSet<Key>,
-    resources: HashSet<Key>,
-    by_uri: HashMap<Box<str>, HashSet<Subscriber>>,
-    by_task: HashMap<Box<str>, HashSet<Key>>,
+    tools: Set<Key>,
+    prompts: Set<Key>,
+    resources: Set<Key>,
+    by_uri: HashMap<Box<str>, Set<Subscriber>>,
+    by_task: HashMap<Box<str>, Set<Key>>,
     /// The same resources, as other nodes are told; nothing while there are none.
     wanted: Option<Box<Wanted>>,
 }
@@ -199,7 +200,7 @@ impl Listens {
                 set.insert(who);
             }
             None => {
-                self.by_uri.insert(uri.into(), HashSet::from([who]));
+                self.by_uri.insert(uri.into(), Set::from_iter([who]));
                 if let Some(wanted) = &mut self.wanted {
                     wanted.want(topic(uri));
                 }
@@ -223,7 +224,7 @@ impl Listens {
 
     /// Everyone who waits for this change (legacy sessions hear of lists without asking: not in here).
     pub fn interested(&self, change: &Change) -> Vec<Subscriber> {
-        let listens = |set: &HashSet<Key>| set.iter().map(|key| Subscriber::Listen(*key)).collect();
+        let listens = |set: &Set<Key>| set.iter().map(|key| Subscriber::Listen(*key)).collect();
         match change {
             Change::Tools => listens(&self.tools),
             Change::Prompts => listens(&self.prompts),

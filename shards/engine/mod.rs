@@ -45,7 +45,6 @@ mod tasks;
 mod whereabouts;
 mod withheld;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use erlmcp_catalog::{Change, Context, Handle, Runner, Snapshot};
@@ -53,7 +52,7 @@ use erlmcp_cluster::interest::Relay;
 use erlmcp_cluster::letter::route::Token;
 use erlmcp_cluster::letter::{Letter, Order};
 use erlmcp_cluster::view::View;
-use erlmcp_cluster::{SessionName, Spot};
+use erlmcp_cluster::{SessionName, Spot, Table};
 use erlmcp_protocol::http::{Access, Head};
 use erlmcp_protocol::seal::{Keyring, SessionToken};
 
@@ -217,7 +216,7 @@ pub struct Engine {
     tasks: tasks::Tasks,
     listens: listens::Listens,
     pipes: pipes::Pipes,
-    waiters: HashMap<Place, Waiter>,
+    waiters: Table<Place, Waiter>,
     /// The `Host` of the last request that was allowed.
     allowed_host: Box<[u8]>,
     aways: aways::Aways,
@@ -275,9 +274,9 @@ impl Engine {
             tasks: Default::default(),
             listens: Default::default(),
             pipes: Default::default(),
-            waiters: HashMap::new(),
+            waiters: Table::default(),
             allowed_host: Box::default(),
-            aways: HashMap::new(),
+            aways: Table::default(),
             relay: Relay::default(),
             interest_timer: false,
             lagging: Vec::new(),
@@ -433,6 +432,7 @@ impl Service for Engine {
             }
             TimerKey::Departure => self.departure_timer(net),
             TimerKey::Replicas => self.replicas_timer(),
+            TimerKey::Unkept => self.unkept_timer(net),
             TimerKey::Kept => self.kept_timer(net),
             TimerKey::Withheld => self.withheld_timer(net),
             TimerKey::Orphans => self.orphan_timer(net),

@@ -4,7 +4,7 @@
 //! Invariants: without a cluster there is no [`Keeping`], and nothing is paid; only sessions of the Streamable HTTP
 //! transport are told of, the others end with their connection; a turn says at most [`SAYS_PER_TURN`] letters.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use erlmcp_cluster::copies::{Copies, CopyLimits, Verdict};
@@ -14,7 +14,7 @@ use erlmcp_cluster::letter::route::Token;
 use erlmcp_cluster::letter::session::{EventRecord, Record, SessionLetter};
 use erlmcp_cluster::replicas::{Replicas, Say};
 use erlmcp_cluster::view::View;
-use erlmcp_cluster::{SessionName, Spot};
+use erlmcp_cluster::{SessionName, Spot, Table};
 
 use super::Engine;
 use super::sessions::Channel;
@@ -26,6 +26,9 @@ use crate::net::{LinkEvent, Net, TimerKey};
 
 /// Letters about own sessions in one turn; the rest follows in the next.
 const SAYS_PER_TURN: usize = 256;
+
+/// How often is looked at what was not acknowledged, milliseconds; at the second look it is said again.
+pub const UNKEPT_LOOK_MS: Millis = 5_000;
 
 /// Lazy: an acknowledgement waits at most this long for others to travel with, milliseconds.
 const KEPT_WAIT_MS: Millis = 50;
@@ -43,7 +46,7 @@ pub struct Keeping {
     pub(super) copies: Copies,
     pub(super) directory: Directory,
     /// The Streamable sessions of this shard, those it adopted among them.
-    pub(super) owned: HashMap<SessionName, Key>,
+    pub(super) owned: Table<SessionName, Key>,
     pub(super) withheld: Withheld,
     /// Copies whose owners are gone.
     pub(super) orphans: VecDeque<SessionName>,
@@ -55,13 +58,12 @@ pub struct Keeping {
     /// Until then this shard, which has just booted, may not have met the others yet; 0 as soon as it has.
     pub(super) new_until: Option<Millis>,
     /// What was kept for whom and not yet acknowledged. Bounded by the copies.
-    kept: BTreeMap<Spot, HashMap<SessionName, u32>>,
+    kept: BTreeMap<Spot, Table<SessionName, u32>>,
     has_kept_timer: bool,
     /// Something is to be said in this turn.
     pub(super) is_due: bool,
-    /// When the oldest change was made that was not said to all keepers that can be reached.
-    unsaid_since: Option<Millis>,
     has_timer: bool,
+    has_unkept_timer: bool,
 }
 
 impl Keeping {
@@ -77,7 +79,7 @@ impl Keeping {
             replicas: Replicas::new(limits.replicas, view),
             copies: Copies::new(copies),
             directory: Directory::new(limits.directory_max),
-            owned: HashMap::new(),
+            owned: Table::default(),
             withheld: Withheld::default(),
             orphans: VecDeque::new(),
             has_orphan_timer: false,
@@ -87,19 +89,18 @@ impl Keeping {
             kept: BTreeMap::new(),
             has_kept_timer: false,
             is_due: false,
-            unsaid_since: None,
             has_timer: false,
+            has_unkept_timer: false,
         }
     }
 
-    /// For how long the oldest change has waited to be said, milliseconds.
+    /// For how long the oldest change of a session has waited for all its copies, milliseconds.
     pub(super) fn lag_ms(&self, now: Millis) -> Millis {
-        self.unsaid_since.map_or(0, |since| now.saturating_sub(since))
+        self.replicas.behind_since().map_or(0, |since| now.saturating_sub(since))
     }
 
     /// Something is to be said: now, or with other things in a moment.
     fn set_due<N: Net>(&mut self, net: &mut N) {
-        self.unsaid_since.get_or_insert(net.now());
         match self.limits.sync {
             Sync::Eager => self.is_due = true,
             Sync::Lazy => self.set_timer(net, LAZY_FLUSH_MS),
@@ -112,6 +113,12 @@ impl Keeping {
         }
     }
 
+    fn look_for_unkept<N: Net>(&mut self, net: &mut N) {
+        if !std::mem::replace(&mut self.has_unkept_timer, true) {
+            net.timer(net.now() + UNKEPT_LOOK_MS, TimerKey::Unkept);
+        }
+    }
+
     pub(super) fn count<N: Net>(&self, net: &mut N) {
         let counters = net.counters();
         counters.copies_active = self.copies.len() as u64;
@@ -119,6 +126,7 @@ impl Keeping {
         counters.directory_entries = self.directory.len() as u64;
         counters.sync_waiting = self.replicas.waiting() as u64;
         counters.sync_resyncs = self.replicas.resyncs();
+        counters.sync_repeats = self.replicas.repeats();
     }
 
     /// Acknowledges a copy, soon or at once.
@@ -167,6 +175,7 @@ impl Engine {
     pub(super) fn session_made<N: Net>(&mut self, net: &mut N, key: Key, token: Token, term: u32) {
         let Some(keeping) = &mut self.keeping else { return };
         keeping.owned.insert(token.name, key);
+        keeping.replicas.handle_time(net.now());
         keeping.replicas.insert(token, term);
         keeping.set_due(net);
     }
@@ -176,6 +185,7 @@ impl Engine {
         let Some(keeping) = &mut self.keeping else { return };
         let Some(session) = self.sessions.get(key) else { return };
         if session.channel == Channel::Streamable {
+            keeping.replicas.handle_time(net.now());
             keeping.replicas.changed(&session.random);
             keeping.set_due(net);
         }
@@ -196,6 +206,7 @@ impl Engine {
             return;
         }
         let name = session.random;
+        keeping.replicas.handle_time(net.now());
         match keeping.limits.sync {
             Sync::Lazy => keeping.replicas.changed(&name),
             Sync::Eager => keeping.replicas.appended(&name, |to, term, rev| {
@@ -238,8 +249,8 @@ impl Engine {
                 break;
             }
         }
-        if keeping.replicas.waiting() == 0 {
-            keeping.unsaid_since = None;
+        if !keeping.owned.is_empty() {
+            keeping.look_for_unkept(net);
         }
         keeping.count(net);
         self.keeping = Some(keeping);
@@ -278,6 +289,16 @@ impl Engine {
         }
     }
 
+    /// What was not acknowledged is said again.
+    pub(super) fn unkept_timer<N: Net>(&mut self, net: &mut N) {
+        let Some(keeping) = &mut self.keeping else { return };
+        keeping.has_unkept_timer = false;
+        if keeping.replicas.handle_timeout() {
+            keeping.look_for_unkept(net);
+            keeping.is_due = true;
+        }
+    }
+
     /// What has waited to be acknowledged.
     pub(super) fn kept_timer<N: Net>(&mut self, net: &mut N) {
         if let Some(keeping) = &mut self.keeping {
@@ -295,9 +316,25 @@ impl Engine {
         }
     }
 
+    /// A copy of a session of ours found no room. What waits for it has waited in vain.
+    pub(super) fn not_kept<N: Net>(
+        &mut self,
+        net: &mut N,
+        from: Spot,
+        name: &SessionName,
+        rev: u32,
+    ) {
+        net.counters().error("copy_refused");
+        if let Some(keeping) = &mut self.keeping {
+            keeping.replicas.handle_not_kept(from.node, name);
+        }
+        self.release_unsafe(net, name, rev);
+    }
+
     /// A link to another node came up, has room again, or broke.
     pub(super) fn keeping_link<N: Net>(&mut self, net: &mut N, node: u16, event: LinkEvent) {
         let Some(keeping) = &mut self.keeping else { return };
+        keeping.replicas.handle_time(net.now());
         let was_lost = match event {
             LinkEvent::Up => keeping.lost.remove(&node),
             LinkEvent::Lost => !keeping.lost.insert(node),
@@ -328,6 +365,7 @@ impl Engine {
     pub(super) fn keeping_view<N: Net>(&mut self, net: &mut N, before: &View) {
         let view = self.view.clone();
         let Some(keeping) = &mut self.keeping else { return };
+        keeping.replicas.handle_time(net.now());
         match view.peers().next() {
             Some(_) => keeping.new_until = Some(0),
             None => drop(keeping.new_until.get_or_insert(net.now() + BOOT_PATIENCE_MS)),
@@ -369,7 +407,15 @@ impl Engine {
         match keeping.copies.keep(from, epoch, record) {
             Verdict::Kept => keeping.acknowledge(net, from, name, record.rev, true),
             Verdict::Old => net.counters().error("copy_old"),
-            Verdict::Full | Verdict::Missing => net.counters().error("copy_full"),
+            Verdict::Full | Verdict::Missing => {
+                net.counters().error("copy_full");
+                let rev = record.rev;
+                // An acknowledgement of what was here before must not come after this.
+                if let Some(kept) = keeping.kept.get_mut(&from) {
+                    kept.remove(&name);
+                }
+                net.post(from, &Letter::Session(SessionLetter::NotKept { name, rev }));
+            }
         }
     }
 }

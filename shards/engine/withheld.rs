@@ -1,12 +1,10 @@
 //! Answers that wait until what they promise is safe on other nodes (eager). Lives: with the session's owner.
 //!
 //! Invariants: an answer leaves when all keepers have acknowledged the revision it speaks of, when nobody is left to
-//! keep it, or when it has waited `eager_wait_ms`, whatever is first; at most [`WITHHELD_MAX`] wait, the next ones
+//! keep it, when one of them has no room for it, or when it has waited `eager_wait_ms`, whatever is first; at most [`WITHHELD_MAX`] wait, the next ones
 //! leave at once and are counted like those that waited in vain.
 
-use std::collections::HashMap;
-
-use erlmcp_cluster::SessionName;
+use erlmcp_cluster::{SessionName, Table};
 use erlmcp_protocol::jsonrpc;
 use erlmcp_protocol::seal::TokenText;
 
@@ -59,7 +57,7 @@ struct Waiting {
 /// All that wait.
 #[derive(Debug, Default)]
 pub struct Withheld {
-    answers: HashMap<SessionName, Vec<Waiting>>,
+    answers: Table<SessionName, Vec<Waiting>>,
     count: usize,
     has_timer: bool,
 }
@@ -177,6 +175,18 @@ impl Engine {
         let Some(keeping) = &mut self.keeping else { return };
         let Keeping { replicas, withheld, .. } = &mut **keeping;
         let leaving = withheld.take(name, |waiting| replicas.is_safe(name, waiting.rev));
+        if !leaving.is_empty() {
+            self.let_go(net, leaving);
+        }
+    }
+
+    /// A copy up to this revision will not be kept for now: what waits for it leaves, and is counted.
+    pub(super) fn release_unsafe<N: Net>(&mut self, net: &mut N, name: &SessionName, rev: u32) {
+        let Some(keeping) = &mut self.keeping else { return };
+        let leaving = keeping.withheld.take(name, |waiting| waiting.rev <= rev);
+        for _ in &leaving {
+            net.counters().error("eager_unacknowledged");
+        }
         if !leaving.is_empty() {
             self.let_go(net, leaving);
         }

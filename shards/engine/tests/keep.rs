@@ -11,6 +11,8 @@ use serde_json::json;
 use super::ask::{Heard, Legacy, hello, request};
 use super::world::{NODE, SECRET, Setup, World};
 use crate::config::{ClusterLimits, LAZY_FLUSH_MS, Sync};
+use crate::engine::replicate::UNKEPT_LOOK_MS;
+use crate::service::Service as _;
 
 const NOTHING: [String; 0] = [];
 const URI: &str = "crane://7/state";
@@ -256,22 +258,55 @@ fn a_copy_handed_to_a_newcomer_makes_it_the_owner() {
 }
 
 #[test]
-fn a_full_keeper_is_counted_and_costs_an_eager_client_its_wait() {
+fn a_full_keeper_says_so_and_keeps_what_it_was_refused_when_it_has_room() {
     let mut setup = setup(2, Sync::Eager);
     setup.cluster.as_mut().expect("a cluster").copies_max = 1;
     let mut world = World::with(setup);
-    // Each shard of the keeper takes one copy.
-    let mut opened = Vec::new();
-    for _ in 0..8 {
-        let hello = request(0, "initialize", hello("2025-11-25", json!({})));
-        opened.push(world.post("/mcp").json(hello).send());
-    }
+    // Each shard of the keeper takes one copy; nobody waits for the others.
+    let mut sessions: Vec<Legacy> =
+        (0..8).map(|_| world.initialize(0, "2025-11-25", json!({}))).collect();
     assert_eq!(copies(&world), 2);
-    assert_eq!(world.errors("copy_full"), 6);
-    assert_eq!(opened.iter().filter(|sent| world.heard(**sent).status == 0).count(), 6);
-    world.advance(1000);
-    assert!(opened.iter().all(|sent| world.heard(*sent).status == 200));
-    assert_eq!(world.errors("eager_unacknowledged"), 6);
+    for reason in ["copy_full", "copy_refused", "eager_unacknowledged"] {
+        assert_eq!(world.errors(reason), 6, "{reason}");
+    }
+    let is_kept = |world: &World, session: &Legacy| {
+        let keepers = world.engines.iter().filter_map(|engine| engine.keeping.as_ref());
+        keepers.map(|keeping| keeping.copies.get(&name(session))).any(|copy| copy.is_some())
+    };
+    let (kept, refused): (Vec<Legacy>, Vec<Legacy>) =
+        sessions.drain(..).partition(|session| is_kept(&world, session));
+    for session in &kept {
+        session.delete(&mut world).send();
+    }
+    assert_eq!(copies(&world), 0);
+    world.advance(2 * UNKEPT_LOOK_MS);
+    assert_eq!(copies(&world), 2, "some of those that were refused");
+    for session in &refused {
+        session.delete(&mut world).send();
+    }
+    world.advance(2 * UNKEPT_LOOK_MS);
+    check_nothing_left(&world);
+}
+
+#[test]
+fn how_long_copies_lag_behind_is_known_and_over_when_they_do_not() {
+    for sync in [Sync::Eager, Sync::Lazy] {
+        let mut world = world(2, sync);
+        let lag = |world: &World| world.engines[0].sync_lag_ms(world.now());
+        let session = world.initialize(0, "2025-11-25", json!({}));
+        world.advance(2 * LAZY_FLUSH_MS);
+        assert_eq!(lag(&world), 0);
+        world.narrow(0, 1, Urgency::Request);
+        let first = world.now();
+        for level in ["debug", "error"] {
+            session.ask(&mut world, 1, "logging/setLevel", json!({ "level": level })).send();
+            world.advance(2 * LAZY_FLUSH_MS);
+        }
+        assert_eq!(lag(&world), world.now() - first, "the oldest change counts");
+        world.narrow(0, 1, Urgency::Sync);
+        world.advance(2 * LAZY_FLUSH_MS);
+        assert_eq!(lag(&world), 0);
+    }
 }
 
 #[test]

@@ -224,3 +224,35 @@ fn a_shard_that_is_slow_holds_up_its_letters_and_loses_none() {
     assert_eq!(heard(&world)[&(spot(1, 0), slow)], expect);
     assert_eq!(world.desk(1, 0).links(2, LinkEvent::Lost), 0);
 }
+
+#[test]
+fn a_shard_that_was_late_knows_who_writes_to_it() {
+    for seed in seeds(30) {
+        let mut world = World::new(seed, Faults::none());
+        let boot = |world: &mut World, plan: Plan| {
+            let (host, epoch) = (plan.host, plan.epoch);
+            world.boot(plan);
+            for desk in &world.node(host).desks {
+                desk.greets.set(Some(epoch));
+            }
+        };
+        boot(&mut world, Plan::new(1, 4));
+        boot(&mut world, Plan::new(2, 2));
+        world.until_formed();
+        for epoch in [300, 301] {
+            // Greetings of the third node wait where one shard of the first does not look, with the word of who
+            // that node is.
+            world.node(1).stopped[usize::from(1 + seed as u16 % 3)] = true;
+            boot(&mut world, Plan { epoch, ..Plan::new(3, 2) });
+            world.run(500 + seed);
+            world.node(1).stopped.fill(false);
+            world.until_formed();
+            world.run(20);
+            world.kill(3);
+            world.run(500);
+        }
+        let desks = world.nodes.iter().flat_map(|node| &node.desks);
+        let strangers: u64 = desks.map(|desk| desk.strangers.get()).sum();
+        assert_eq!(strangers, 0, "seed {seed}");
+    }
+}

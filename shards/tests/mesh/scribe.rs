@@ -8,7 +8,7 @@ use std::sync::Arc;
 use erlmcp_cluster::Spot;
 use erlmcp_cluster::letter::route::{Ask, Forward, Origin, Reply, Route, Takes, Token};
 use erlmcp_cluster::letter::{Letter, Urgency};
-use erlmcp_cluster::view::View;
+use erlmcp_cluster::view::{Member, View};
 use erlmcp_protocol::http::Head;
 use erlmcp_shards::engine::EngineMail;
 use erlmcp_shards::io::ConnId;
@@ -41,6 +41,10 @@ pub struct Desk {
     pub waiting: RefCell<BTreeMap<Vec<u8>, u16>>,
     /// Requests that were answered.
     pub answered: Cell<u64>,
+    /// Whoever it is linked to is greeted, on every shard, in the name of this run.
+    pub greets: Cell<Option<u32>>,
+    /// Greetings of runs that were not seen alive then.
+    pub strangers: Cell<u64>,
 }
 
 impl Desk {
@@ -97,6 +101,13 @@ fn words<'b>(letter: &Letter<'b>) -> Option<&'b [u8]> {
 impl Service for Scribe {
     fn handle_letter<N: Net>(&mut self, net: &mut N, from: Spot, heard: Letter<'_>) {
         let bytes = words(&heard).expect("only scribes write here");
+        if self.desk.greets.get().is_some() {
+            let epoch = u32::from_be_bytes(*bytes.first_chunk().expect("a greeting"));
+            let view = self.desk.view.borrow();
+            let known = view.as_ref().and_then(|view| view.home(from.node, epoch));
+            let strangers = self.desk.strangers.get() + u64::from(known.is_none());
+            self.desk.strangers.set(strangers);
+        }
         if self.desk.answers.get() {
             match heard.urgency() {
                 Urgency::Request => _ = net.post(from, &letter(Urgency::Reply, bytes)),
@@ -109,8 +120,15 @@ impl Service for Scribe {
         self.desk.heard.borrow_mut().push((from, bytes.to_vec()));
     }
 
-    fn handle_link<N: Net>(&mut self, _: &mut N, node: u16, event: LinkEvent) {
+    fn handle_link<N: Net>(&mut self, net: &mut N, node: u16, event: LinkEvent) {
         self.desk.links.borrow_mut().push((node, event));
+        if let (Some(epoch), LinkEvent::Up) = (self.desk.greets.get(), event) {
+            let view = self.desk.view.borrow();
+            let shards = view.as_ref().and_then(|view| view.member(node)).map_or(0, Member::shards);
+            for shard in 0..shards {
+                net.post(Spot { node, shard }, &letter(Urgency::Sync, &epoch.to_be_bytes()));
+            }
+        }
         if event == LinkEvent::Lost {
             self.desk.waiting.borrow_mut().retain(|_, of| *of != node);
         }
