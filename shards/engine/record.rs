@@ -63,7 +63,8 @@ pub fn revive(
     session.negotiated = true;
     session.subscriptions = record.subscriptions.iter().map(|uri| Box::from(*uri)).collect();
     session.next_request = record.next_request.max(u64::from(term) << REQUEST_RANGE_BITS);
-    if 0 < record.last_stream || !record.streams.is_empty() {
+    // Its last owner may have opened streams that the record does not know of.
+    if 0 < leap || 0 < record.last_stream || !record.streams.is_empty() {
         let (last, streams) = (record.last_stream, &record.streams);
         session.streams = Some(Box::new(Streams::restore(last, streams, leap, now, bounds)));
     }

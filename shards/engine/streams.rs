@@ -340,6 +340,10 @@ impl Streams {
             streams.bytes += record.events.iter().map(|event| event.message.len()).sum::<usize>();
             streams.trim(streams.streams.len() - 1, now, bounds);
         }
+        if 0 < leap && streams.get(STANDALONE).is_none() {
+            let next_seq = 1 + leap;
+            streams.streams.push(Stream { next_seq, ..Stream::new(STANDALONE, None, None) });
+        }
         streams
     }
 
@@ -452,6 +456,15 @@ mod tests {
         let resume = streams.resume(&event_id(number, 1), place(2), 0, &BOUNDS);
         assert_eq!(replayed(resume), [2]);
         assert_eq!(streams.push(number, &message("c"), 0, &BOUNDS), Some((3, Some(place(2)))));
+    }
+
+    #[test]
+    fn numbers_go_on_further_even_where_the_record_knows_of_no_stream() {
+        let mut streams = Streams::restore(0, &[], 1000, 0, &BOUNDS);
+        assert_eq!(streams.push(STANDALONE, &message("a"), 0, &BOUNDS), Some((1001, None)));
+        let number = streams.open_request(CALL, place(1), 0, &BOUNDS).expect("room");
+        assert_eq!(number, 1001);
+        assert_eq!(replayed(streams.resume("0-1", place(2), 0, &BOUNDS)), [1001]);
     }
 
     #[test]
