@@ -1,6 +1,7 @@
 //! A session belongs to no connection and to no node: it is used over all of them.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use super::client::{Session, call, publish, request};
 use super::{Cluster, metric};
@@ -22,7 +23,12 @@ fn a_session_is_used_over_every_node_and_deleted_over_any() {
             let answer = session.delete(&cluster.node(at).http);
             assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
             for (_, server) in cluster.running() {
-                let refusal = session.echo(&server.http).expect_err("it was deleted");
+                // Who has just met the others asks for patience first.
+                let deadline = Instant::now() + Duration::from_secs(5);
+                let mut refusal = session.echo(&server.http).expect_err("it was deleted");
+                while refusal.starts_with("HTTP/1.1 503 ") && Instant::now() < deadline {
+                    refusal = session.echo(&server.http).expect_err("it was deleted");
+                }
                 assert!(refusal.starts_with("HTTP/1.1 404 "), "{refusal}");
             }
         }
