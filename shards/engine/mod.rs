@@ -42,6 +42,7 @@ mod streams;
 mod task_calls;
 mod task_methods;
 mod tasks;
+mod visits;
 mod whereabouts;
 mod withheld;
 
@@ -432,6 +433,7 @@ impl Service for Engine {
             }
             TimerKey::Departure => self.departure_timer(net),
             TimerKey::Replicas => self.replicas_timer(),
+            TimerKey::Visit => self.visit_timer(net),
             TimerKey::Unkept => self.unkept_timer(net),
             TimerKey::Kept => self.kept_timer(net),
             TimerKey::Withheld => self.withheld_timer(net),
