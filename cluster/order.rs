@@ -63,6 +63,12 @@ impl Order {
 mod tests {
     use super::*;
 
+    fn walk(order: &mut Order, steps: usize) {
+        for _ in 0..steps {
+            order.step();
+        }
+    }
+
     /// Walks one circle, doing something after each step; returns who was met.
     fn circle(order: &mut Order, mut meanwhile: impl FnMut(&mut Order, usize)) -> Vec<u8> {
         let (from, mut met) = (order.cursor(), Vec::new());
@@ -80,8 +86,10 @@ mod tests {
     fn a_circle_from_anywhere_meets_everyone_once() {
         for before in 0..7 {
             let mut order = Order::default();
-            (0..5).for_each(|name| drop(order.insert([name; 16])));
-            (0..before).for_each(|_| drop(order.step()));
+            for name in 0..5 {
+                order.insert([name; 16]);
+            }
+            walk(&mut order, before);
             let mut met = circle(&mut order, |_, _| {});
             met.sort_unstable();
             assert_eq!(met, [0, 1, 2, 3, 4], "after {before} steps");
@@ -94,11 +102,13 @@ mod tests {
             for at in 0..5 {
                 let mut order = Order::default();
                 let places: Vec<u32> = (0..5).map(|name| order.insert([name; 16])).collect();
-                (0..before).for_each(|_| drop(order.step()));
+                walk(&mut order, before);
                 let met = circle(&mut order, |order, steps| {
                     if steps == at {
                         order.remove(places[2]);
-                        (10..13).for_each(|name| drop(order.insert([name; 16])));
+                        for name in 10..13 {
+                            order.insert([name; 16]);
+                        }
                     }
                 });
                 for name in [0, 1, 3, 4] {

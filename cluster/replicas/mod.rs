@@ -353,7 +353,8 @@ impl Replicas {
         let members = members!(self);
         let Some(owned) = self.sessions.get_mut(name) else { return };
         // Of what was said since, it will say the same, or not.
-        if owned.keeper_mut(node).is_some_and(|keeper| keeper.said == rev) {
+        let is_of_now = |keeper: &mut owned::Keeper| keeper.said == rev && keeper.kept < rev;
+        if owned.keeper_mut(node).is_some_and(is_of_now) {
             owned.pass_on(name, node, &members);
         }
         self.queue_copies(name);
@@ -535,3 +536,6 @@ fn takers(view: &View) -> impl Iterator<Item = (u16, u32)> {
     let takers = view.members.iter().filter(|member| member.takes() && member.node != view.me);
     takers.map(|member| (member.node, member.epoch))
 }
+
+#[cfg(test)]
+mod tests;

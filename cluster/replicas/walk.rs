@@ -11,9 +11,12 @@ use super::owned::Part;
 use super::{Item, Members, Replicas};
 use crate::{Millis, SessionName};
 
-/// What the visits of one millisecond may cost: 1 each, and 1 for each node that is weighed as a keeper (100 ns, a hash). Half a
-/// millisecond at most.
+/// What the visits of one millisecond may cost: a unit is about 100 ns, what it takes to weigh one node as a keeper (a hash).
+/// Half a millisecond in all; the rest is for requests.
 pub const VISIT_UNITS_PER_MS: usize = 4096;
+
+/// What a visit costs beside the nodes that are weighed, units: the session is in no cache.
+const UNITS_PER_VISIT: usize = 3;
 
 /// What a circle is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +73,7 @@ impl Walk {
 
     /// A session was visited, and so many nodes weighed for it.
     pub fn spend(&mut self, weighed: usize) {
-        self.units = self.units.saturating_sub(1 + weighed);
+        self.units = self.units.saturating_sub(UNITS_PER_VISIT + weighed);
     }
 
     pub fn has(&self, errand: Errand) -> bool {
