@@ -29,6 +29,15 @@ pub enum Copied {
 impl Copied {
     /// All of them; `self as usize` indexes.
     pub const ALL: [Copied; 3] = [Copied::All, Copied::Some, Copied::None];
+
+    /// Metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Copied::All => "all",
+            Copied::Some => "some",
+            Copied::None => "none",
+        }
+    }
 }
 
 /// What can be promised of a session's revision.
