@@ -27,6 +27,7 @@ macro_rules! members {
     };
 }
 
+mod fuzz;
 mod owned;
 mod say;
 mod walk;
@@ -39,6 +40,7 @@ use crate::order::Order;
 use crate::view::View;
 use crate::{Millis, SessionName, Spot, Table};
 
+pub use fuzz::fuzz_replicas;
 pub use owned::{Copied, REFUSALS_MAX, Standing};
 use owned::{Members, Owned, spot};
 use say::Item;
