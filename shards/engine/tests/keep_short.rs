@@ -2,6 +2,7 @@
 //! answers wait.
 
 use erlmcp_cluster::letter::Urgency;
+use erlmcp_cluster::view::State;
 use serde_json::json;
 
 use super::ask::Legacy;
@@ -143,4 +144,30 @@ fn an_answer_that_waits_for_a_keeper_that_dies_is_kept_by_the_next_before_all_ot
     assert_eq!((set.status, keepers(&world, used)), (200, vec![1]));
     world.advance(100);
     assert!(sessions.iter().all(|session| keepers(&world, session) == [1]));
+}
+
+#[test]
+fn of_two_copies_the_later_one_is_taken_over_whoever_offers_the_other() {
+    let mut world = World::with(setup(3, Sync::Eager));
+    let session = loop {
+        let session = world.initialize(0, "2025-11-25", json!({}));
+        if keepers(&world, &session) == [2] {
+            break session;
+        }
+        session.delete(&mut world).send();
+    };
+    // Node 1 keeps it while node 2 is away, and is not told that it need not any more.
+    world.lose_node(2);
+    world.narrow(0, 1, Urgency::Request);
+    world.join(2);
+    let set = session.ask(&mut world, 1, "logging/setLevel", json!({ "level": "error" })).reply();
+    assert_eq!((set.status, keepers(&world, &session)), (200, vec![1, 2]));
+    world.kill(0);
+    for node in [1, 2] {
+        world.see(node, |other| if other == 0 { State::Dead } else { State::Alive });
+    }
+    assert_eq!(owners(&world, &session), [2]);
+    let sessions = world.engines[4..].iter().flat_map(|engine| engine.sessions.iter());
+    let levels: Vec<&str> = sessions.map(|(_, session)| session.log_level.as_str()).collect();
+    assert_eq!(levels, ["error"]);
 }
