@@ -111,7 +111,8 @@ impl Engine {
         {
             return;
         }
-        let (message, params) = match mcp::parse_message(body) {
+        let mut params = Params::default();
+        let (message, read) = match mcp::parse_message(body, &mut params) {
             Ok(read) => read,
             Err(malformed) => {
                 net.counters().error("malformed_message");
@@ -132,17 +133,15 @@ impl Engine {
             return;
         }
         let id = message.request_id();
-        let params = match params {
-            Ok(params) => params,
-            Err(error) => return self.refuse(net, place, id, &Refusal::bad_request(error)),
-        };
+        if let Err(error) = read {
+            return self.refuse(net, place, id, &Refusal::bad_request(error));
+        }
         let version = header_field(head.mcp_protocol_version);
         match mcp::http_era(&message, Some(&params), &version) {
             Ok(Era::Modern) if is_new_work && self.refuse_while_draining(net, to) => {}
             Ok(Era::Modern) => self.modern_post(net, place, head, takes, &message, &params),
             Ok(Era::Legacy) => {
-                let params = Some(params);
-                self.legacy_post(net, place, head, takes, token, &message, params, body);
+                self.legacy_post(net, place, head, takes, token, &message, &params, body);
             }
             Err(refusal) => self.refuse(net, place, id, &refusal),
         }
@@ -314,9 +313,4 @@ pub(super) fn is_modern_header(head: &Head<'_>) -> bool {
 /// 405 for the methods the modern era has dropped.
 pub(super) fn refuse_modern_method<N: Net>(net: &mut N, to: Exchange) {
     not_allowed(net, to, "POST");
-}
-
-/// Params of a message that has none.
-pub(super) fn no_params<'b>() -> Params<'b> {
-    Params::default()
 }

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::Engine;
 use super::caller::{CallOut, Caller, Takes};
 use super::forwards::{Onward, only_waits};
-use super::gate::{header_field, is_modern_header, no_params, refuse_modern_method};
+use super::gate::{header_field, is_modern_header, refuse_modern_method};
 use super::listens::Subscriber;
 use super::methods::Failure;
 use super::out::{self, Answer, Place};
@@ -40,10 +40,9 @@ impl Engine {
         takes: Takes,
         token: Option<SessionToken>,
         message: &Message<'_>,
-        params: Option<Params<'_>>,
+        params: &Params<'_>,
         body: &[u8],
     ) {
-        let params = params.unwrap_or_else(no_params);
         if let Message::Request { id, method, .. } = message
             && Method::parse(method) == Method::Initialize
         {
@@ -51,7 +50,7 @@ impl Engine {
                 let refusal = Refusal::bad_request(errors::already_initialized());
                 return self.refuse(net, place, Some(id.raw()), &refusal);
             }
-            return self.initialize_http(net, place, takes, id.raw(), &params);
+            return self.initialize_http(net, place, takes, id.raw(), params);
         }
         let id = match message {
             Message::Request { id, .. } => Some(id.raw()),
@@ -62,7 +61,7 @@ impl Engine {
             Whereabouts::Here(key) => {
                 let onward = Onward::new(place, token, Ask::Post { takes: takes.into(), body });
                 if !self.is_leaving() || !self.leaves_with(net, key, onward) {
-                    self.session_message(net, place, takes, key, message, &params);
+                    self.session_message(net, place, takes, key, message, params);
                 }
             }
             Whereabouts::At(to) => {
@@ -378,6 +377,8 @@ impl Engine {
 
 /// Reads a message and its params.
 pub(super) fn parse(body: &[u8]) -> Result<(Message<'_>, Params<'_>), RpcError> {
-    let (message, params) = mcp::parse_message(body).map_err(|malformed| malformed.error)?;
-    Ok((message, params?))
+    let mut params = Params::default();
+    let read = mcp::parse_message(body, &mut params).map_err(|malformed| malformed.error);
+    let (message, read) = read?;
+    read.map(|()| (message, params))
 }

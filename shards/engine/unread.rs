@@ -8,7 +8,7 @@
 use erlmcp_cluster::letter::route::Ask;
 use erlmcp_protocol::http::Head;
 use erlmcp_protocol::jsonrpc::Message;
-use erlmcp_protocol::mcp::{self, HeaderField, Method, Refusal, Version, errors};
+use erlmcp_protocol::mcp::{self, HeaderField, Method, Params, Refusal, Version, errors};
 use erlmcp_protocol::seal::SessionToken;
 use memchr::memchr;
 use memchr::memmem::Finder;
@@ -85,7 +85,8 @@ impl Engine {
         key: Key,
         body: &[u8],
     ) {
-        let (message, params) = match mcp::parse_message(body) {
+        let mut params = Params::default();
+        let (message, read) = match mcp::parse_message(body, &mut params) {
             Ok(read) => read,
             Err(malformed) => {
                 net.counters().error("malformed_message");
@@ -95,17 +96,17 @@ impl Engine {
         };
         let id = message.request_id();
         // What its sender would have refused, had it read it.
-        let params = params.map_err(Refusal::bad_request).and_then(|params| {
+        let read = read.map_err(Refusal::bad_request).and_then(|()| {
             mcp::http_era(&message, Some(&params), &HeaderField::Absent)?;
             match &message {
                 Message::Request { method, .. } if Method::parse(method) == Method::Initialize => {
                     Err(Refusal::bad_request(errors::already_initialized()))
                 }
-                _ => Ok(params),
+                _ => Ok(()),
             }
         });
-        match params {
-            Ok(params) => self.session_message(net, place, takes, key, &message, &params),
+        match read {
+            Ok(()) => self.session_message(net, place, takes, key, &message, &params),
             Err(refusal) => self.refuse(net, place, id, &refusal),
         }
     }
