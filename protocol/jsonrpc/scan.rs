@@ -368,6 +368,7 @@ impl<'b> Scanner<'b> {
     pub(super) fn value(&mut self, depth: usize) -> Result<Raw<'b>, NotJson> {
         let start = self.at;
         match self.peek() {
+            Some(b'"') => drop(self.string()?),
             Some(b'{' | b'[') => self.container(depth)?,
             _ => self.scalar()?,
         }
@@ -443,11 +444,12 @@ impl<'b> Scanner<'b> {
 
     /// A string; whether there are escapes in it.
     fn string(&mut self) -> Result<bool, NotJson> {
-        self.expect(b'"')?;
         let bytes = self.text.as_bytes();
+        let rest = bytes.get(self.at..).unwrap_or_default();
+        let Some((b'"', rest)) = rest.split_first() else { return Err(NotJson) };
+        self.at += 1;
         if self.is_plain {
-            let end = quote_at(&bytes[self.at..]).ok_or(NotJson)?;
-            self.at += end + 1;
+            self.at += quote_at(rest).ok_or(NotJson)? + 1;
             return Ok(false);
         }
         let mut has_escapes = false;
@@ -585,15 +587,15 @@ fn is_plain(bytes: &[u8]) -> bool {
 
 /// Where the first quote is.
 fn quote_at(bytes: &[u8]) -> Option<usize> {
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
+    let (mut at, mut rest) = (0, bytes);
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
         let quotes = zeros(u64::from_le_bytes(*word) ^ QUOTES);
         if quotes != 0 {
-            return Some(index * 8 + quotes.trailing_zeros() as usize / 8);
+            return Some(at + quotes.trailing_zeros() as usize / 8);
         }
+        (at, rest) = (at + 8, after);
     }
-    let at = rest.iter().position(|byte| *byte == b'"')?;
-    Some(words.len() * 8 + at)
+    rest.iter().position(|byte| *byte == b'"').map(|more| at + more)
 }
 
 /// How many leading bytes need no escape in a JSON string: neither quote, backslash nor control
