@@ -106,6 +106,12 @@ impl Engine {
             let why = "Accept must admit application/json or text/event-stream";
             return self.refuse(net, place, None, &Refusal::new(406, errors::invalid_request(why)));
         }
+        let token = self.named_session(head);
+        if let Some(token) = &token
+            && self.pass_on(net, place, head, takes, token, body)
+        {
+            return;
+        }
         let (message, params) = match mcp::parse_message(body) {
             Ok(read) => read,
             Err(malformed) => {
@@ -136,7 +142,8 @@ impl Engine {
             Ok(Era::Modern) if is_new_work && self.refuse_while_draining(net, to) => {}
             Ok(Era::Modern) => self.modern_post(net, place, head, takes, &message, &params),
             Ok(Era::Legacy) => {
-                self.legacy_post(net, place, head, takes, &message, Some(params), body);
+                let params = Some(params);
+                self.legacy_post(net, place, head, takes, token, &message, params, body);
             }
             Err(refusal) => self.refuse(net, place, id, &refusal),
         }

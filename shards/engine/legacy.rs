@@ -38,6 +38,7 @@ impl Engine {
         place: Place,
         head: &Head<'_>,
         takes: Takes,
+        token: Option<SessionToken>,
         message: &Message<'_>,
         params: Option<Params<'_>>,
         body: &[u8],
@@ -56,7 +57,7 @@ impl Engine {
             Message::Request { id, .. } => Some(id.raw()),
             _ => None,
         };
-        let Some(token) = self.session_token(net, place, head, id) else { return };
+        let Some(token) = self.require_session(net, place, head, token, id) else { return };
         match self.locate(net, &token, true, false) {
             Whereabouts::Here(key) => {
                 let onward = Onward::new(place, token, Ask::Post { takes: takes.into(), body });
@@ -129,6 +130,23 @@ impl Engine {
         head: &Head<'_>,
         id: Option<&str>,
     ) -> Option<SessionToken> {
+        self.require_session(net, place, head, self.named_session(head), id)
+    }
+
+    /// What the session id of a request says, if there is one and we made it.
+    pub(super) fn named_session(&self, head: &Head<'_>) -> Option<SessionToken> {
+        head.mcp_session_id.as_str().and_then(|text| self.open_token(text))
+    }
+
+    /// The same as [`Engine::session_token`], of a request whose token was looked at before.
+    fn require_session<N: Net>(
+        &mut self,
+        net: &mut N,
+        place: Place,
+        head: &Head<'_>,
+        token: Option<SessionToken>,
+        id: Option<&str>,
+    ) -> Option<SessionToken> {
         let version = header_field(head.mcp_protocol_version);
         if version != mcp::HeaderField::Absent
             && version.as_text().and_then(Version::parse).is_none_or(Version::is_modern)
@@ -144,7 +162,6 @@ impl Engine {
             self.refuse(net, place, id, &Refusal::bad_request(errors::session_required()));
             return None;
         }
-        let token = head.mcp_session_id.as_str().and_then(|text| self.open_token(text));
         if token.is_none() {
             self.refuse_session(net, place, id);
         }
@@ -361,12 +378,6 @@ impl Engine {
 
 /// Reads a message and its params.
 pub(super) fn parse(body: &[u8]) -> Result<(Message<'_>, Params<'_>), RpcError> {
-    let message = jsonrpc::parse(body).map_err(|malformed| malformed.error)?;
-    let params = match &message {
-        Message::Request { params, .. } | Message::Notification { params, .. } => {
-            mcp::parse_params(*params)?
-        }
-        Message::Response { .. } | Message::Batch(_) => no_params(),
-    };
-    Ok((message, params))
+    let (message, params) = mcp::parse_message(body).map_err(|malformed| malformed.error)?;
+    Ok((message, params?))
 }
