@@ -82,9 +82,10 @@ impl Engine {
         Ok(verdict)
     }
 
+    /// Whether new clients should be sent here. For balancers that only see the public address.
     fn health<N: Net>(&mut self, net: &mut N, to: Exchange) {
         let headers = Headers { content_type: Some(out::JSON), ..Headers::default() };
-        if self.is_leaving() {
+        if self.has_notice || self.is_leaving() {
             net.respond(to, 503, headers, br#"{"status":"draining"}"#);
         } else {
             net.respond(to, 200, headers, br#"{"status":"ok"}"#);

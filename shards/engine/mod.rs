@@ -156,6 +156,8 @@ pub enum EngineMail {
     },
     /// Seal with these keys from now on: the cluster's secret has changed.
     Keys(Arc<Keyring>),
+    /// This node will drain: say so to whoever asks how it is, and serve as before.
+    Notice,
 }
 
 /// What every engine of a process has in common.
@@ -232,6 +234,8 @@ pub struct Engine {
     lagging: Vec<Key>,
     /// Reused for every message that is written; grows to the largest and is cut back.
     scratch: Vec<u8>,
+    /// It will leave soon.
+    has_notice: bool,
     /// It leaves.
     departure: Option<Box<departure::Departure>>,
 }
@@ -288,6 +292,7 @@ impl Engine {
             interest_timer: false,
             lagging: Vec::new(),
             scratch: Vec::new(),
+            has_notice: false,
             departure: None,
         }
     }
@@ -411,6 +416,7 @@ impl Service for Engine {
                 let _ = left.try_send(self.order(net, node, order));
             }
             EngineMail::Keys(keys) => self.keys_changed(keys),
+            EngineMail::Notice => self.has_notice = true,
         }
         self.drain_answers(net);
         self.tell_others(net);
