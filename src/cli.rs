@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use argh::FromArgs;
 use erlmcp_tuning::Kind;
 
-use crate::config::{Bind, CatalogSource, Config, LogFormat, SyncMode, parse_mesh, parse_node};
+use crate::config::{
+    Bind, CatalogSource, Config, LogFormat, SyncMode, parse_drain_notice, parse_mesh, parse_node,
+};
 use crate::cores::parse_cores;
 
 /// An MCP server for bare-metal Linux: one shard per core, io_uring, nothing shared.
@@ -94,6 +96,11 @@ pub struct Args {
     /// answered); default lazy
     #[argh(option, arg_name = "lazy|eager", from_str_fn(SyncMode::parse))]
     pub sync: Option<SyncMode>,
+
+    /// how long /readyz and /health say that this server is not ready before a drain begins, milliseconds, for load
+    /// balancers that look now and then; default 0
+    #[argh(option, arg_name = "MS", from_str_fn(parse_drain_notice))]
+    pub drain_notice_ms: Option<u64>,
 
     /// print the version and leave
     #[argh(switch)]
@@ -275,6 +282,7 @@ impl Args {
         let server = &mut config.server;
         set(&mut server.shards_per_core, self.shards_per_core);
         set(&mut server.log, self.log);
+        set(&mut server.drain_notice_ms, self.drain_notice_ms);
         set(&mut config.catalog, self.catalog.clone());
         if self.cores.is_some() {
             server.cores.clone_from(&self.cores);

@@ -39,6 +39,7 @@ fn no_words_change_nothing() {
     assert_eq!(config.catalog, CatalogSource::Demo);
     assert_eq!(config.server.cores, None);
     assert_eq!(config.server.shards_per_core, 1);
+    assert_eq!(config.server.drain_notice_ms, 0);
 }
 
 #[test]
@@ -65,6 +66,8 @@ fn every_flag_reaches_the_configuration() {
         "--public",
         "--log",
         "json",
+        "--drain-notice-ms",
+        "600000",
     ]);
     let server = &config.server;
     assert_eq!(server.cores, Some(vec![0, 1, 3]));
@@ -77,6 +80,7 @@ fn every_flag_reaches_the_configuration() {
     assert_eq!(server.allow_host, ["mcp.example"]);
     assert!(server.public);
     assert_eq!(server.log, LogFormat::Json);
+    assert_eq!(server.drain_notice_ms, 600_000);
 }
 
 #[test]
@@ -110,6 +114,9 @@ fn mistakes_say_what_to_write() {
     check_err(&["--shards-per-core", "65"], "is not a number from 1 to 64");
     check_err(&["--log", "xml"], "neither \"text\" nor \"json\"");
     check_err(&["--cluster"], "--cluster");
+    check_err(&["--drain-notice-ms", "600001"], "\"600001\" is not a number from 0 to 600000");
+    check_err(&["--drain-notice-ms", "-1"], "is not a number from 0 to 600000");
+    check_err(&["--drain-notice-ms", "2s"], "is not a number from 0 to 600000");
     check_err(&["--node", "0"], "is not a number from 1 to 65535");
     check_err(&["drain", "--node", "b"], "is not a number from 1 to 65535");
     check_err(&["--peer", "b:1"], "is not IP:PORT, like 10.0.0.1:7946");

@@ -23,6 +23,7 @@ pub mod config;
 pub mod control;
 mod cores;
 mod host;
+mod leaving;
 mod log;
 mod notify;
 mod running;

@@ -18,7 +18,7 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// Draining, for at most so long: longer than the unit's TimeoutStopSec if need be.
+/// Leaving, within so long: longer than the unit's TimeoutStopSec if need be.
 pub fn stopping(at_most: Duration) {
     let micros = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
     tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(micros)]);

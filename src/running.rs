@@ -20,11 +20,8 @@ use signal_hook::iterator::{Handle as SignalHandle, Signals};
 use crate::cluster::{ClusterSeat, Nudge};
 use crate::config::Config;
 use crate::control::Control;
+use crate::leaving::{Ask, Leaving, Plan, Stage, Step};
 
-/// How long shards may take beyond the drain's deadline before they are told to leave at once.
-const DRAIN_GRACE: Duration = Duration::from_secs(2);
-/// How long they may take to leave at once. Then we leave without them.
-const ABORT_GRACE: Duration = Duration::from_secs(2);
 /// How long stdout may take to swallow the last replies.
 const STDIO_GRACE: Duration = Duration::from_secs(2);
 
@@ -50,7 +47,7 @@ pub enum Event {
 pub enum Exit {
     /// Drained as asked; calls in flight at the deadline were cut.
     Drained,
-    /// This signal came while it drained: it left at once.
+    /// This signal came while it was leaving already: it left at once.
     Aborted(i32),
     /// A shard died.
     ShardDied,
@@ -100,7 +97,7 @@ pub struct Running {
     posts: Arc<[ForeignPost<Mail>]>,
     control: Control,
     cluster: Option<ClusterSeat>,
-    drain_ms: u64,
+    leaving: Leaving,
     events: Sender<Event>,
     on_event: Receiver<Event>,
     /// Waits for the shards' threads.
@@ -141,7 +138,7 @@ impl Running {
             posts,
             control,
             cluster,
-            drain_ms: config.server.drain_ms,
+            leaving: Leaving::new(Plan::of(&config.server)),
             events,
             on_event,
             joiner: joiner.ok(),
@@ -174,7 +171,7 @@ impl Running {
         }
     }
 
-    /// Asks for a drain; [`Running::wait`] returns when it is over.
+    /// Asks for a drain, which begins after the notice that is configured; [`Running::wait`] returns when it is over.
     pub fn drain(&self) {
         let _ = self.events.send(Event::Drain);
     }
@@ -187,99 +184,118 @@ impl Running {
 
     /// Serves until it ends, one way or another.
     pub fn wait(mut self) -> Exit {
-        match self.serve() {
-            Some(exit) => exit,
-            None => self.see_off(),
-        }
-    }
-
-    /// Until a drain begins (`None`) or a shard dies.
-    fn serve(&mut self) -> Option<Exit> {
         loop {
-            match self.on_event.recv() {
-                Ok(Event::Signal(SIGHUP)) => self.reload(),
-                Ok(Event::Signal(signal)) => {
-                    log::info!("{}: draining for at most {} ms", name(signal), self.drain_ms);
-                    return None;
-                }
-                Ok(Event::Drain) => {
-                    log::info!("asked to drain, for at most {} ms", self.drain_ms);
-                    return None;
-                }
-                Ok(Event::Cluster(nudge)) => {
-                    if let Some((from, Order::Drain)) = self.handle_nudge(nudge) {
-                        log::info!(
-                            "asked through node {from} to drain, for at most {} ms",
-                            self.drain_ms
-                        );
-                        return None;
+            let event = match self.leaving.poll_timeout() {
+                None => self.on_event.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => self.on_event.recv_deadline(at),
+            };
+            let ended = match event {
+                Ok(Event::FleetEnded(outcome)) => Some(self.fleet_ended(outcome)),
+                Ok(Event::Signal(SIGHUP)) => {
+                    // Who drains begins nothing that could be served from what is new.
+                    if !self.leaving.stage().has_begun_to_drain() {
+                        self.reload();
                     }
+                    None
                 }
+                Ok(Event::Signal(signal)) => self.ask(Ask::Signal(signal), name(signal)),
+                Ok(Event::Drain) => self.ask(Ask::Order, "asked to drain"),
+                Ok(Event::Cluster(nudge)) => match self.handle_nudge(nudge) {
+                    Some((from, Order::Drain)) => {
+                        self.ask(Ask::Order, &format!("asked through node {from} to drain"))
+                    }
+                    None => None,
+                },
                 Ok(Event::StdioClosed) => {
                     self.stdio_open = false;
-                    log::info!("stdin is at its end");
-                    return None;
+                    self.ask(Ask::StdinEnd, "stdin is at its end")
                 }
-                Ok(Event::FleetEnded(Err(panicked))) => {
-                    log::error!(
-                        "{panicked}; the whole server stops, because half of one looks healthy"
-                    );
-                    return Some(Exit::ShardDied);
+                Err(RecvTimeoutError::Timeout) => {
+                    let step = self.leaving.handle_timeout(Instant::now());
+                    step.and_then(|step| self.take(step, "the notice is over"))
                 }
-                // Nobody told the shards to leave.
-                Ok(Event::FleetEnded(Ok(_))) | Err(_) => {
+                Err(RecvTimeoutError::Disconnected) => {
                     log::error!("the shards left unasked");
-                    return Some(Exit::ShardDied);
+                    Some(Exit::ShardDied)
                 }
+            };
+            if let Some(exit) = ended {
+                return exit;
             }
         }
     }
 
-    /// Drains, and waits for the last shard.
-    fn see_off(&mut self) -> Exit {
-        self.control.set_draining();
-        crate::notify::stopping(Duration::from_millis(self.drain_ms) + DRAIN_GRACE + ABORT_GRACE);
-        self.tell_all(|| Mail::Drain { deadline_ms: self.drain_ms });
-        let mut deadline = Instant::now() + Duration::from_millis(self.drain_ms) + DRAIN_GRACE;
-        let mut exit = Exit::Drained;
-        let mut is_aborted = false;
-        loop {
-            match self.on_event.recv_deadline(deadline) {
-                Ok(Event::FleetEnded(Ok(summary))) => {
-                    log::info!("drained; {} connections were cut", summary.cut);
-                    self.flush_stdio();
-                    return exit;
-                }
-                Ok(Event::FleetEnded(Err(panicked))) => {
-                    log::error!("{panicked}, while draining");
-                    return Exit::ShardDied;
-                }
-                Ok(Event::Signal(signal @ (SIGTERM | SIGINT))) if !is_aborted => {
-                    log::warn!("{} again: leaving at once", name(signal));
-                    exit = Exit::Aborted(signal);
-                }
-                Ok(Event::StdioClosed) => {
-                    self.stdio_open = false;
-                    continue;
-                }
-                Ok(Event::Cluster(nudge)) => {
-                    self.handle_nudge(nudge);
-                    continue;
-                }
-                Ok(Event::Signal(_) | Event::Drain) => continue,
-                Err(RecvTimeoutError::Timeout) if !is_aborted => {
-                    log::warn!("shards did not leave in time");
-                }
-                Err(_) => {
-                    log::error!("shards do not leave; leaving without them");
-                    // Joining them would wait as long as they hang.
-                    self.joiner = None;
-                    return exit;
-                }
+    /// Somebody wants it to leave. `why` is for the log.
+    fn ask(&mut self, ask: Ask, why: &str) -> Option<Exit> {
+        let Some(step) = self.leaving.handle_ask(Instant::now(), ask) else {
+            if matches!(ask, Ask::Signal(_)) && self.leaving.stage() != Stage::Abort {
+                log::info!("{why}: it is leaving already; once more to leave at once");
             }
-            is_aborted = true;
-            deadline = Instant::now() + ABORT_GRACE;
-            self.tell_all(|| Mail::Abort);
+            return None;
+        };
+        self.take(step, why)
+    }
+
+    /// The next step on the way out. `Some`: it was the last.
+    fn take(&mut self, step: Step, why: &str) -> Option<Exit> {
+        let (stage, plan) = (self.leaving.stage(), self.leaving.plan());
+        // First of all: what is refused from here on must not look ready.
+        self.control.set_stage(stage);
+        match step {
+            Step::Notice => {
+                log::info!(
+                    "{why}: not ready any more; serving for {} ms as before, then draining",
+                    plan.notice.as_millis()
+                );
+                crate::notify::stopping(plan.rest(stage));
+                self.tell_all(|| Mail::Engine(EngineMail::Notice));
+            }
+            Step::Drain => {
+                log::info!("{why}: draining for at most {} ms", plan.drain.as_millis());
+                crate::notify::stopping(plan.rest(stage));
+                let deadline_ms = u64::try_from(plan.drain.as_millis()).unwrap_or(u64::MAX);
+                self.tell_all(|| Mail::Drain { deadline_ms });
+            }
+            Step::Abort => {
+                match self.leaving.exit() {
+                    Exit::Aborted(_) => log::warn!("{why} again: leaving at once"),
+                    _ => log::warn!("shards did not leave in time"),
+                }
+                self.tell_all(|| Mail::Abort);
+            }
+            Step::GiveUp => {
+                log::error!("shards do not leave; leaving without them");
+                // Joining them would wait as long as they hang.
+                self.joiner = None;
+                return Some(self.leaving.exit());
+            }
+        }
+        None
+    }
+
+    /// The last shard has left.
+    fn fleet_ended(&mut self, outcome: Result<Summary, Panicked>) -> Exit {
+        let is_asked = self.leaving.stage().has_begun_to_drain();
+        match outcome {
+            Ok(summary) if is_asked => {
+                log::info!("drained; {} connections were cut", summary.cut);
+                self.flush_stdio();
+                self.leaving.exit()
+            }
+            Ok(_) => {
+                log::error!("the shards left unasked");
+                Exit::ShardDied
+            }
+            Err(panicked) if is_asked => {
+                log::error!("{panicked}, while draining");
+                Exit::ShardDied
+            }
+            Err(panicked) => {
+                log::error!(
+                    "{panicked}; the whole server stops, because half of one looks healthy"
+                );
+                Exit::ShardDied
+            }
         }
     }
 

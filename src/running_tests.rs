@@ -11,12 +11,34 @@ fn running() -> Running {
 
 #[track_caller]
 fn check(events: impl IntoIterator<Item = Event>, expect: Exit, code: u8) {
-    let running = running();
+    check_of(running(), events, expect, code);
+}
+
+#[track_caller]
+fn check_of(running: Running, events: impl IntoIterator<Item = Event>, expect: Exit, code: u8) {
     for event in events {
         running.events.send(event).unwrap();
     }
     let exit = running.wait();
     assert_eq!((exit, exit.code()), (expect, code));
+}
+
+/// With a notice so long that only a hang reaches its end.
+fn patient() -> Running {
+    let mut config = crate::Config::default();
+    config.server.listen = crate::config::Bind::parse("127.0.0.1:0").unwrap();
+    (config.server.tcp, config.server.admin) = (crate::config::Bind::Off, crate::config::Bind::Off);
+    config.server.drain_notice_ms = crate::config::DRAIN_NOTICE_MS_MAX;
+    Server::new(erlmcp_catalog::demo().unwrap()).config(config).start().unwrap()
+}
+
+#[test]
+fn a_notice_is_cut_short_by_who_must_not_wait() {
+    let term = || Event::Signal(SIGTERM);
+    check_of(patient(), [term(), term()], Exit::Aborted(SIGTERM), 143);
+    check_of(patient(), [Event::Signal(SIGINT)], Exit::Drained, 0);
+    check_of(patient(), [Event::Drain, term(), Event::StdioClosed], Exit::Drained, 0);
+    check_of(patient(), [term(), died()], Exit::ShardDied, 70);
 }
 
 fn died() -> Event {
@@ -39,6 +61,13 @@ fn a_second_signal_says_so_in_the_exit_code() {
 #[test]
 fn asking_to_drain_twice_is_asking_once() {
     check([Event::Drain, Event::Drain, Event::Signal(SIGHUP)], Exit::Drained, 0);
+}
+
+#[test]
+fn a_signal_after_an_order_to_drain_is_no_second_signal() {
+    check([Event::Drain, Event::Signal(SIGTERM)], Exit::Drained, 0);
+    let twice = [Event::Drain, Event::Signal(SIGTERM), Event::Signal(SIGTERM)];
+    check(twice, Exit::Aborted(SIGTERM), 143);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::control::{ClusterView, LatencyView, NodeView, ShardView, StatusView};
+use crate::control::{
+    ClusterView, LatencyView, LeavingStage, LeavingView, NodeView, ShardView, StatusView,
+};
 
 /// What the server said, as lines.
 pub fn table(view: &StatusView, with_shards: bool) -> String {
@@ -14,7 +16,7 @@ pub fn table(view: &StatusView, with_shards: bool) -> String {
 
 /// A server without a cluster: itself, and its shards if asked.
 fn alone(view: &StatusView, with_shards: bool) -> String {
-    let state = if view.draining { "draining" } else { "ready" };
+    let state = leaving(view).unwrap_or_else(|| "ready".to_owned());
     let mut out = format!(
         "erlmcp-shard {}  pid {}  up {}  {state}  {} of {} shards answer\n",
         view.version,
@@ -35,6 +37,24 @@ fn alone(view: &StatusView, with_shards: bool) -> String {
         }
     }
     out
+}
+
+/// What a server on its way out waits for. Sessions are waited for where there are nodes to hand them to.
+fn leaving(view: &StatusView) -> Option<String> {
+    let LeavingView { stage, left_ms } = view.leaving?;
+    let left = millis(left_ms);
+    let ShardView { calls, connections, sessions, .. } = view.total;
+    let sessions = match view.cluster {
+        Some(_) => format!("{sessions} sessions, "),
+        None => String::new(),
+    };
+    Some(match stage {
+        LeavingStage::Notice => format!("draining: begins in {left}, serves until then"),
+        LeavingStage::Drain => format!(
+            "draining: waits for {calls} calls, {sessions}{connections} connections, {left} at most"
+        ),
+        LeavingStage::Abort => "draining: leaves at once".to_owned(),
+    })
 }
 
 fn line(out: &mut String, name: &str, view: &ShardView) {
@@ -63,6 +83,9 @@ fn together(view: &StatusView, cluster: &ClusterView, with_shards: bool) -> Stri
         cluster.node,
         census(cluster)
     );
+    if let Some(leaving) = leaving(view) {
+        let _ = writeln!(out, "node {} is {leaving}", cluster.node);
+    }
     let head = [
         "NODE", "STATE", "ROLE", "UP", "CONNS", "SESSIONS", "STREAMS", "MSG/S", "P50", "P95",
         "P99", "LAG", "NOCOPY", "DROPS", "ERRORS", "SEEN",

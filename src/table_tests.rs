@@ -19,6 +19,7 @@ fn view() -> StatusView {
         pid: 7,
         uptime_s: 3_661,
         draining: false,
+        leaving: None,
         shards_expected: 2,
         total: ShardView { shard: None, core: None, ..shard.clone() },
         shards: vec![shard],
@@ -38,6 +39,28 @@ fn one_line_for_all_and_one_per_shard_when_asked() {
         last,
         ["1", "(core", "5)", "12", "20000", "0", "0", "1000", "0", "999us", "1.0ms", "2.5s", "0"]
     );
+}
+
+#[test]
+fn a_server_on_its_way_out_says_what_it_waits_for() {
+    let check = |stage, left_ms, expect: &str, together: &str| {
+        let leaving = Some(LeavingView { stage, left_ms });
+        let alone = table(&StatusView { draining: true, leaving, ..view() }, false);
+        assert!(alone.contains(&format!("  up 1h01m  {expect}  1 of 2 ")), "{alone}");
+        let nodes = table(&StatusView { draining: true, leaving, ..clustered() }, false);
+        assert_eq!(nodes.lines().nth(1), Some(format!("node 1 is {together}").as_str()));
+        assert_eq!(nodes.lines().count(), 8);
+    };
+    let notice = "draining: begins in 1.4s, serves until then";
+    check(LeavingStage::Notice, 1_400, notice, notice);
+    check(
+        LeavingStage::Drain,
+        900,
+        "draining: waits for 0 calls, 12 connections, 900ms at most",
+        "draining: waits for 0 calls, 0 sessions, 12 connections, 900ms at most",
+    );
+    let abort = "draining: leaves at once";
+    check(LeavingStage::Abort, 0, abort, abort);
 }
 
 #[test]

@@ -216,6 +216,25 @@ check "and not later than it must ($took s)" below 9 "$took"
 ended_well() { is success "$(property "$unit" Result)"; }
 check "with success" ended_well
 
+# A notice that is longer than TimeoutStopSec, and then the drain.
+put /etc/erlmcp-shard/config.toml <<< 'server.drain_notice_ms = 5000
+catalog.source = "tools.toml"'
+inside systemctl start "$unit"
+began=$SECONDS
+inside systemctl stop --no-block "$unit"
+check "with a notice before the drain its status line says so" eventually 3 status_is "$unit" '^draining soon, not ready: '
+not_ready() { is 503 "$(inside curl -sS -o /dev/null -w '%{http_code}' "http://127.0.0.1:$1")"; }
+check "/readyz says so" not_ready 9464/readyz
+check "/health says so" not_ready 8080/health
+check "it serves meanwhile" serves 8080
+is_inactive() { is inactive "$(property "$unit" ActiveState)"; }
+check "then it leaves" eventually 15 is_inactive
+took=$((SECONDS - began))
+check "not before the notice is over ($took s), which is longer than TimeoutStopSec" below "$took" 3
+check "with success" ended_well
+put /etc/erlmcp-shard/config.toml <<< '[catalog]
+source = "tools.toml"'
+
 # --- It does not hang -------------------------------------------------------------------------------------------------
 
 # Holds one thread, as a debugger does, until its process is gone; the other threads run.

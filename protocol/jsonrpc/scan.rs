@@ -282,11 +282,14 @@ pub(super) struct NotJson;
 pub(super) struct Scanner<'b> {
     text: &'b str,
     at: usize,
+    /// There is no escape in the text and no control character, so that each string ends at the next quote. One
+    /// quick look at the whole saves a closer one at each string.
+    is_plain: bool,
 }
 
 impl<'b> Scanner<'b> {
     pub(super) fn new(text: &'b str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, is_plain: is_plain(text.as_bytes()) }
     }
 
     pub(super) fn is_at_end(&self) -> bool {
@@ -365,6 +368,7 @@ impl<'b> Scanner<'b> {
     pub(super) fn value(&mut self, depth: usize) -> Result<Raw<'b>, NotJson> {
         let start = self.at;
         match self.peek() {
+            Some(b'"') => drop(self.string()?),
             Some(b'{' | b'[') => self.container(depth)?,
             _ => self.scalar()?,
         }
@@ -440,8 +444,14 @@ impl<'b> Scanner<'b> {
 
     /// A string; whether there are escapes in it.
     fn string(&mut self) -> Result<bool, NotJson> {
-        self.expect(b'"')?;
         let bytes = self.text.as_bytes();
+        let rest = bytes.get(self.at..).unwrap_or_default();
+        let Some((b'"', rest)) = rest.split_first() else { return Err(NotJson) };
+        self.at += 1;
+        if self.is_plain {
+            self.at += quote_at(rest).ok_or(NotJson)? + 1;
+            return Ok(false);
+        }
         let mut has_escapes = false;
         loop {
             self.at += plain_len(&bytes[self.at..]);
@@ -563,6 +573,29 @@ const FOLD: u64 = ONES * 0xdf;
 /// not to be looked at.
 const fn zeros(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGH
+}
+
+/// Bytes of a text that are looked at together.
+const LOOK_BYTES: usize = 4096;
+
+/// Whether there is no backslash and no control character, white space between values included.
+fn is_plain(bytes: &[u8]) -> bool {
+    // Without a way out of the inner loop it is one that compilers make wide.
+    let is_special = |found, byte: &u8| found | (*byte < 0x20) | (*byte == b'\\');
+    !bytes.chunks(LOOK_BYTES).any(|chunk| chunk.iter().fold(false, is_special))
+}
+
+/// Where the first quote is.
+fn quote_at(bytes: &[u8]) -> Option<usize> {
+    let (mut at, mut rest) = (0, bytes);
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        let quotes = zeros(u64::from_le_bytes(*word) ^ QUOTES);
+        if quotes != 0 {
+            return Some(at + quotes.trailing_zeros() as usize / 8);
+        }
+        (at, rest) = (at + 8, after);
+    }
+    rest.iter().position(|byte| *byte == b'"').map(|more| at + more)
 }
 
 /// How many leading bytes need no escape in a JSON string: neither quote, backslash nor control

@@ -31,7 +31,7 @@ pub struct Report {
     pub epoch: u32,
     /// Since its start, seconds.
     pub uptime_s: u64,
-    /// Finishing what is in flight, taking nothing new.
+    /// On its way out: not ready for new clients, perhaps still serving as before.
     pub draining: bool,
     /// Shards there should be; fewer in `shards` means some did not answer.
     pub shards_expected: u16,

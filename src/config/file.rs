@@ -7,8 +7,8 @@ use toml::de::DeTable;
 
 use super::section::{Section, Source};
 use super::{
-    Bind, CatalogSource, ClusterConfig, Config, LogFormat, Problem, ServerConfig, SocketConfig,
-    SyncMode, beside, parse_mesh,
+    Bind, CatalogSource, ClusterConfig, Config, DRAIN_MS_MAX, DRAIN_NOTICE_MS_MAX, LogFormat,
+    Problem, ServerConfig, SocketConfig, SyncMode, beside, parse_mesh,
 };
 use crate::cores::parse_cores;
 
@@ -63,6 +63,7 @@ fn read_server(source: &mut Source<'_>, table: &DeTable<'_>, server: &mut Server
         allow_host,
         stdio: _,
         drain_ms,
+        drain_notice_ms,
         log,
     } = server;
     let mut section = Section::new(source, "server", table);
@@ -74,7 +75,8 @@ fn read_server(source: &mut Source<'_>, table: &DeTable<'_>, server: &mut Server
     section.boolean("public", public);
     section.texts("allow_origin", allow_origin);
     section.texts("allow_host", allow_host);
-    section.number("drain_ms", drain_ms, 0..=HOUR_MS);
+    section.number("drain_ms", drain_ms, 0..=DRAIN_MS_MAX);
+    section.number("drain_notice_ms", drain_notice_ms, 0..=DRAIN_NOTICE_MS_MAX);
     section.text("log", log, LogFormat::parse);
     section.finish();
 }

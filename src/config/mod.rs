@@ -24,6 +24,11 @@ pub const DEFAULT_TCP: &str = "127.0.0.1:9001";
 /// Where metrics, health and status are served.
 pub const DEFAULT_ADMIN: &str = "127.0.0.1:9464";
 
+/// The longest notice before a drain, milliseconds: two health checks that are five minutes apart fit in.
+pub const DRAIN_NOTICE_MS_MAX: u64 = 10 * 60 * 1000;
+/// The longest drain, milliseconds.
+pub const DRAIN_MS_MAX: u64 = 60 * 60 * 1000;
+
 /// The whole configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
@@ -62,6 +67,9 @@ pub struct ServerConfig {
     pub stdio: bool,
     /// How long a drain may take, milliseconds.
     pub drain_ms: u64,
+    /// How long a node that was asked to drain says so before it begins, milliseconds, up to
+    /// [`DRAIN_NOTICE_MS_MAX`]; 0: it begins at once.
+    pub drain_notice_ms: u64,
     /// How to log.
     pub log: LogFormat,
 }
@@ -80,6 +88,7 @@ impl Default for ServerConfig {
             allow_host: Vec::new(),
             stdio: false,
             drain_ms: 10_000,
+            drain_notice_ms: 0,
             log: LogFormat::Text,
         }
     }
@@ -187,6 +196,12 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// A notice before a drain, in milliseconds.
+pub fn parse_drain_notice(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| *number <= DRAIN_NOTICE_MS_MAX);
+    number.ok_or_else(|| format!("{text:?} is not a number from 0 to {DRAIN_NOTICE_MS_MAX}"))
 }
 
 impl LogFormat {

@@ -44,6 +44,7 @@ fn every_section_is_read() {
         allow_origin = ["https://a.example"]
         allow_host = ["mcp.example"]
         drain_ms = 5_000
+        drain_notice_ms = 2_000
         log = "json"
 
         [limits]
@@ -73,7 +74,7 @@ fn every_section_is_read() {
     assert!(server.public);
     assert_eq!(server.allow_origin, ["https://a.example"]);
     assert_eq!(server.allow_host, ["mcp.example"]);
-    assert_eq!(server.drain_ms, 5000);
+    assert_eq!((server.drain_ms, server.drain_notice_ms), (5000, 2000));
     assert_eq!(server.log, LogFormat::Json);
     assert_eq!(config.limits.message_bytes_max, 1 << 20);
     assert_eq!(config.limits.sessions_max, 7);
@@ -143,6 +144,15 @@ fn numbers_are_pinned_from_both_sides() {
         check(
             &format!("server.drain_ms = {bad}"),
             &[&format!("c.toml:1: server.drain_ms: {bad} is not from 0 to 3600000")],
+        );
+    }
+    for good in ["0", "600000"] {
+        read(&format!("server.drain_notice_ms = {good}"));
+    }
+    for bad in ["-1", "600001"] {
+        check(
+            &format!("server.drain_notice_ms = {bad}"),
+            &[&format!("c.toml:1: server.drain_notice_ms: {bad} is not from 0 to 600000")],
         );
     }
 }

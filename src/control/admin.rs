@@ -8,7 +8,6 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use erlmcp_protocol::Parsed;
@@ -25,8 +24,11 @@ use super::future_queue::spawn;
 use super::nodes::cluster_view;
 use super::orders::{Ordered, drain_node};
 use super::sample::Rates;
-use super::{AdminSeat, ClusterSeat, Collect, metrics, status};
+use super::{
+    AdminSeat, ClusterSeat, Collect, LeavingStage, LeavingView, SharedStage, metrics, status,
+};
 use crate::cluster::Report;
+use crate::leaving::Stage;
 
 /// Connections at once; one more is closed unanswered.
 const CONNECTIONS_MAX: usize = 64;
@@ -45,14 +47,14 @@ struct Admin {
     shards: usize,
     on_drain: Box<dyn Fn() + Send>,
     cluster: Option<ClusterSeat>,
-    draining: Arc<AtomicBool>,
+    stage: Arc<SharedStage>,
     started: Instant,
     rates: RefCell<Rates>,
     connections: Cell<usize>,
 }
 
 /// Serves until the executor ends.
-pub async fn serve(seat: AdminSeat, draining: Arc<AtomicBool>, started: Instant) {
+pub async fn serve(seat: AdminSeat, stage: Arc<SharedStage>, started: Instant) {
     let AdminSeat { listener, access, collect, shards, on_drain, cluster } = seat;
     let admin = Rc::new(Admin {
         access,
@@ -60,7 +62,7 @@ pub async fn serve(seat: AdminSeat, draining: Arc<AtomicBool>, started: Instant)
         shards,
         on_drain,
         cluster,
-        draining,
+        stage,
         started,
         rates: RefCell::default(),
         connections: Cell::new(0),
@@ -112,7 +114,7 @@ async fn sample(admin: Rc<Admin>) {
         admin.rates.borrow_mut().handle_sample(Instant::now(), &shards);
         admin.publish(&shards);
         let missing = admin.shards.saturating_sub(shards.len());
-        if missing != 0 && !admin.draining.load(Ordering::Relaxed) {
+        if missing != 0 && !admin.stage().has_begun_to_drain() {
             log::warn!("{missing} of {} shards did not report in time", admin.shards);
         }
         glommio::timer::Timer::new(SAMPLE_EVERY).await;
@@ -195,10 +197,10 @@ impl Admin {
         }
         match head.path {
             "/livez" => plain(200, keep_alive, None, "ok\n"),
-            "/readyz" if self.draining.load(Ordering::Relaxed) => {
-                plain(503, keep_alive, None, "draining\n")
+            "/readyz" => {
+                let (status, text) = self.ready(Instant::now());
+                plain(status, keep_alive, None, &text)
             }
-            "/readyz" => plain(200, keep_alive, None, &self.ready()),
             "/metrics" => self.metrics(keep_alive).await,
             "/status" => self.status(keep_alive).await,
             _ => self.drain(head.query_value("node").as_deref(), keep_alive).await,
@@ -207,16 +209,26 @@ impl Admin {
 
     /// A node that finds none of its peers is ready all the same: it serves every request there is, and a cluster
     /// must be able to begin with somebody.
-    fn ready(&self) -> String {
-        let Some(ClusterSeat { board, .. }) = &self.cluster else { return "ready\n".to_owned() };
-        match (board.view().peers().count(), board.seeds()) {
+    fn ready(&self, now: Instant) -> (u16, String) {
+        match LeavingView::of(self.stage(), now) {
+            Some(LeavingView { stage: LeavingStage::Notice, left_ms }) => {
+                return (503, format!("draining in {left_ms} ms; still serving\n"));
+            }
+            Some(_) => return (503, "draining\n".to_owned()),
+            None => {}
+        }
+        let Some(ClusterSeat { board, .. }) = &self.cluster else {
+            return (200, "ready\n".to_owned());
+        };
+        let text = match (board.view().peers().count(), board.seeds()) {
             (0, 0) => "ready: the first node of its cluster\n".to_owned(),
             (0, seeds) => format!(
                 "ready: alone, none of {seeds} peers has been found yet; requests and new sessions are served \
                  here meanwhile\n"
             ),
             (peers, _) => format!("ready: in a cluster of {}\n", peers + 1),
-        }
+        };
+        (200, text)
     }
 
     async fn drain(&self, node: Option<&str>, keep_alive: bool) -> Answer {
@@ -248,7 +260,7 @@ impl Admin {
             &self.rates.borrow(),
             self.shards,
             self.started.elapsed(),
-            self.draining.load(Ordering::Relaxed),
+            !self.stage().is_ready(),
             seat.board.epoch(),
         )
     }
@@ -270,7 +282,7 @@ impl Admin {
             &self.rates.borrow(),
             self.shards,
             self.started.elapsed(),
-            self.draining.load(Ordering::Relaxed),
+            LeavingView::of(self.stage(), Instant::now()),
         );
         view.cluster = self
             .cluster
@@ -280,6 +292,10 @@ impl Admin {
             Ok(json) => whole(200, keep_alive, "application/json", None, &json),
             Err(err) => plain(500, keep_alive, None, &format!("{err}\n")),
         }
+    }
+
+    fn stage(&self) -> Stage {
+        **self.stage.load()
     }
 
     async fn snapshots(&self) -> Vec<ShardSnapshot> {

@@ -4,13 +4,14 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use erlmcp_protocol::http::Access;
 use erlmcp_shards::stats::ShardSnapshot;
 
 use super::CONNECTIONS_MAX;
 use crate::control::{AdminSeat, Control, StatusView};
+use crate::leaving::Stage;
 
 /// Only a hang reaches it.
 const HANG: Duration = Duration::from_secs(20);
@@ -112,10 +113,20 @@ fn status_is_the_document_the_command_reads() {
 #[test]
 fn a_draining_server_is_alive_and_not_ready() {
     let rig = rig();
-    rig.control.set_draining();
-    rig.check("GET", "/readyz", 503, "draining");
-    rig.check("GET", "/livez", 200, "ok");
-    rig.check("GET", "/status", 200, "\"draining\":true");
+    let until = Instant::now() + HANG;
+    let stages = [
+        (Stage::Notice { until }, "ms; still serving\n", "\"leaving\":{\"stage\":\"notice\","),
+        (Stage::Drain { until }, "\r\n\r\ndraining\n", "\"leaving\":{\"stage\":\"drain\","),
+        (Stage::Abort, "\r\n\r\ndraining\n", "\"leaving\":{\"stage\":\"abort\",\"left_ms\":0}"),
+    ];
+    rig.check("GET", "/status", 200, "\"draining\":false,\"shards_expected\"");
+    for (stage, ready, status) in stages {
+        rig.control.set_stage(stage);
+        rig.check("GET", "/readyz", 503, ready);
+        rig.check("GET", "/livez", 200, "ok");
+        rig.check("GET", "/status", 200, "\"draining\":true");
+        rig.check("GET", "/status", 200, status);
+    }
 }
 
 #[test]

@@ -22,10 +22,10 @@ mod status;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use crossbeam_channel::{Sender, TryRecvError};
 use erlmcp_protocol::http::Access;
 use erlmcp_shards::mail::ForeignPost;
@@ -34,14 +34,18 @@ use erlmcp_shards::stats::ShardSnapshot;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use crate::cluster::Board;
+use crate::leaving::Stage;
 use future_queue::FutureQueue;
 pub use nodes::{ClusterView, NodeReport, NodeView, Role};
 pub use runner::GlommioRunner;
 pub use sample::{Rates, empty_latency, merge_latency};
-pub use status::{LatencyView, ShardView, StatusView, shard_views};
+pub use status::{LatencyView, LeavingStage, LeavingView, ShardView, StatusView, shard_views};
 
 /// Asks every shard for its counters and waits, bounded; shards that did not answer are missing.
 pub type Collect = Arc<dyn Fn() -> Vec<ShardSnapshot> + Send + Sync>;
+
+/// How far the server is on its way out: written by the main thread, read by the control plane.
+type SharedStage = ArcSwap<Stage>;
 
 /// What the control plane needs to watch the shards, and to serve its listener.
 pub struct AdminSeat {
@@ -71,7 +75,7 @@ pub struct ClusterSeat {
 pub struct Control {
     runner: Arc<GlommioRunner>,
     queue: Arc<FutureQueue>,
-    draining: Arc<AtomicBool>,
+    stage: Arc<SharedStage>,
     thread: Option<JoinHandle<()>>,
     started: Instant,
 }
@@ -93,7 +97,7 @@ impl Control {
         Ok(Self {
             runner: Arc::new(GlommioRunner::new(queue.clone())),
             queue,
-            draining: Arc::default(),
+            stage: Arc::default(),
             thread: Some(thread),
             started: Instant::now(),
         })
@@ -107,10 +111,10 @@ impl Control {
     /// Begins to watch the shards and to serve the admin listener. Returns its address.
     pub fn serve_admin(&self, seat: AdminSeat) -> io::Result<Option<SocketAddr>> {
         let address = seat.listener.as_ref().map(TcpListener::local_addr).transpose()?;
-        let draining = self.draining.clone();
+        let stage = self.stage.clone();
         let started = self.started;
         let serve: erlmcp_catalog::runner::FutureJob =
-            Box::new(move || Box::pin(admin::serve(seat, draining, started)));
+            Box::new(move || Box::pin(admin::serve(seat, stage, started)));
         self.queue.push(serve).map_err(|_| io::Error::other("the control plane is gone"))?;
         Ok(address)
     }
@@ -120,16 +124,17 @@ impl Control {
         if !crate::notify::is_heard() {
             return Ok(());
         }
-        let draining = self.draining.clone();
+        let stage = self.stage.clone();
         let patience = crate::notify::watchdog_patience();
         let beat: erlmcp_catalog::runner::FutureJob =
-            Box::new(move || Box::pin(pulse::beat(collect, shards, draining, patience)));
+            Box::new(move || Box::pin(pulse::beat(collect, shards, stage, patience)));
         self.queue.push(beat).map_err(|_| io::Error::other("the control plane is gone"))
     }
 
-    /// From now on `/readyz` says 503, so that load balancers look elsewhere.
-    pub fn set_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+    /// How far the server is on its way out. Unless it serves, `/readyz` says 503, so that load balancers look
+    /// elsewhere.
+    pub fn set_stage(&self, stage: Stage) {
+        self.stage.store(Arc::new(stage));
     }
 
     /// Ends the executor: what runs on it is dropped, its listener closes.

@@ -75,7 +75,7 @@ pub struct NodeReport {
     pub pid: u32,
     /// Since its start, seconds.
     pub uptime_s: u64,
-    /// Finishing what is in flight, taking nothing new.
+    /// On its way out: not ready for new clients. While it is alive all the same, it gives notice and still serves.
     pub draining: bool,
     /// Shards there should be.
     pub shards_expected: u16,

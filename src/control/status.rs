@@ -1,7 +1,7 @@
 //! What `/status` says of this process, as one JSON document; `erlmcp-shard status` reads the same type. What it
 //! says of the other nodes stands in [`super::nodes`].
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use erlmcp_shards::stats::{ShardSnapshot, Transport};
 use hdrhistogram::Histogram;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nodes::ClusterView;
 use super::sample::{Rates, connections, merge_latency};
+use crate::leaving::Stage;
 
 /// The whole process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,8 +20,11 @@ pub struct StatusView {
     pub pid: u32,
     /// Since the control plane started, seconds.
     pub uptime_s: u64,
-    /// Finishing what is in flight, taking nothing new.
+    /// On its way out: not ready for new clients. `leaving` says how far it is.
     pub draining: bool,
+    /// What it does on its way out; absent while it is ready.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub leaving: Option<LeavingView>,
     /// Shards there should be; fewer in `shards` means some did not answer.
     pub shards_expected: usize,
     /// All shards together; latencies are of the merged histograms.
@@ -30,6 +34,41 @@ pub struct StatusView {
     /// All nodes, this one among them; absent when there is no cluster.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cluster: Option<ClusterView>,
+}
+
+/// A server on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeavingView {
+    /// What it does.
+    pub stage: LeavingStage,
+    /// For how long it does that yet, at most, milliseconds.
+    pub left_ms: u64,
+}
+
+/// What a server does on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeavingStage {
+    /// Says that it is not ready, and serves as before.
+    Notice,
+    /// Takes nothing new, finishes what is in flight.
+    Drain,
+    /// Cuts what is left.
+    Abort,
+}
+
+impl LeavingView {
+    /// What this stage looks like from outside.
+    pub fn of(stage: Stage, now: Instant) -> Option<Self> {
+        let (stage, until) = match stage {
+            Stage::Serving => return None,
+            Stage::Notice { until } => (LeavingStage::Notice, until),
+            Stage::Drain { until } => (LeavingStage::Drain, until),
+            Stage::Abort => (LeavingStage::Abort, now),
+        };
+        let left = until.saturating_duration_since(now);
+        Some(Self { stage, left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX) })
+    }
 }
 
 /// One shard, or all of them together.
@@ -102,7 +141,7 @@ pub fn view(
     rates: &Rates,
     shards_expected: usize,
     uptime: Duration,
-    draining: bool,
+    leaving: Option<LeavingView>,
 ) -> StatusView {
     let views = shard_views(shards, rates);
     let every = shards.iter().flat_map(|shard| shard.counters.latency_us.values());
@@ -111,7 +150,8 @@ pub fn view(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_s: uptime.as_secs(),
-        draining,
+        draining: leaving.is_some(),
+        leaving,
         shards_expected,
         total,
         shards: views,

@@ -4,6 +4,7 @@ mod child;
 mod cluster;
 mod docs;
 mod embed;
+mod notice;
 mod operator;
 mod serve;
 mod session;

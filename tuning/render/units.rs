@@ -64,7 +64,7 @@ ExecReload=kill -HUP $MAINPID
 WatchdogSec=10
 TimeoutAbortSec=5
 TimeoutStartSec=30
-# SIGTERM drains: calls in flight finish. A drain_ms above 10 s extends this time by itself.
+# SIGTERM drains: calls in flight finish. A longer drain_ms, and drain_notice_ms, extend this time by themselves.
 KillSignal=SIGTERM
 KillMode=mixed
 TimeoutStopSec=30

@@ -41,6 +41,49 @@ fn new_requests_are_told_when_to_come_back_and_not_all_at_once() {
 }
 
 #[test]
+fn a_notice_is_seen_by_who_asks_for_it_and_by_nobody_else() {
+    let mut world = World::new();
+    let session = world.initialize(0, "2025-11-25", json!({}));
+    let listen = json!({ "notifications": { "toolsListChanged": true } });
+    let waiting = [
+        session.get(&mut world).on(0).send(),
+        world.get("/sse").on(1).send(),
+        world.modern("l", "subscriptions/listen", listen.clone()).on(1).send(),
+    ];
+    let pipe = world.pipe(1, PipeKind::Lines);
+    let health = |world: &mut World, shard| {
+        let heard = world.get("/health").on(shard).reply();
+        assert_ne!(heard.header("connection"), Some("close"));
+        (heard.status, heard.body)
+    };
+    for shard in [0, 1] {
+        assert_eq!(health(&mut world, shard), (200, r#"{"status":"ok"}"#.to_owned()));
+    }
+    world.give_notice();
+    for shard in [0, 1] {
+        assert_eq!(health(&mut world, shard), (503, r#"{"status":"draining"}"#.to_owned()));
+        let hello = request(1, "initialize", hello("2025-11-25", json!({})));
+        let answers = [
+            world.modern(1, "server/discover", json!({})).on(shard).reply(),
+            session.ask(&mut world, 1, "ping", json!({})).on(shard).reply(),
+            world.post("/mcp").on(shard).json(hello).reply(),
+        ];
+        for heard in answers {
+            assert_eq!((heard.status, heard.header("connection")), (200, None), "{heard:?}");
+        }
+        let fresh = world.get("/sse").on(shard).send();
+        assert!(world.heard(fresh).open, "a stream may be opened");
+    }
+    assert!(waiting.iter().all(|sent| world.heard(*sent).open), "streams stay");
+    assert_eq!(world.tell(pipe, &modern(3, "server/discover", json!({})))["id"], 3);
+    // Then the drain is what it is without a notice.
+    world.drain();
+    assert!(!waiting.iter().any(|sent| world.heard(*sent).open));
+    assert_eq!(world.modern(1, "server/discover", json!({})).reply().status, 503);
+    assert_eq!(health(&mut world, 0).0, 503);
+}
+
+#[test]
 fn running_calls_finish_and_their_answers_are_sent() {
     let mut world = World::new();
     let session = world.initialize(0, "2025-11-25", json!({}));

@@ -411,6 +411,15 @@ impl World {
         self.settle();
     }
 
+    /// All nodes say that they will drain.
+    pub fn give_notice(&mut self) {
+        for shard in 0..self.engines.len() as u16 {
+            let (engine, wire) = self.at(shard);
+            engine.handle_mail(wire, EngineMail::Notice);
+        }
+        self.settle();
+    }
+
     /// All nodes drain.
     pub fn drain(&mut self) {
         for node in 0..self.nodes.len() as u16 {
