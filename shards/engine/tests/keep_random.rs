@@ -15,7 +15,7 @@ fn run(seed: u64) {
     let nodes = 3 + (seed % 2) as u16;
     let mut setup = Setup { seed, ..setup(nodes, Sync::Eager) };
     // So few sessions are visited in one turn, or over many; then the next failure comes after the last visit.
-    let is_slow = seed % 3 == 0;
+    let is_slow = seed.is_multiple_of(3);
     if is_slow {
         setup.cluster.as_mut().expect("a cluster").visit_units_per_ms = 1;
     }
