@@ -162,6 +162,32 @@ fn connections_lost_while_held_are_counted_and_those_let_go_are_not() {
 }
 
 #[test]
+fn a_ladder_counts_the_time_in_which_it_climbed() {
+    let rate = |rows: &[&str]| {
+        let folder = Folder::copy("ladder");
+        let path = folder.path().join("detailed.csv");
+        let header = "Connections,Duration(sec),Throughput(conn/sec),P99_Latency(ms)";
+        fs::write(&path, [&[header], rows].concat().join("\n")).unwrap();
+        let figures = figures(&Raw::read(folder.path()).unwrap());
+        figures.into_iter().find(|one| one.name == "connect rate over the ramp").unwrap()
+    };
+    // A second for the first 1,000, two for the other 8,000, however long each step was held.
+    let ladder = rate(&["1000,60,1000,1", "9000,60,4000,1"]);
+    assert_eq!((ladder.value, &ladder.from[..12]), (Some(3000.0), "detailed.csv"));
+    let again = rate(&["1000,60,1000,1", "1000,60,1,1", "9000,60,4000,1", "5000,60,1,1"]);
+    assert_eq!(again.value, Some(3000.0), "what was there already is not opened");
+    for unsaid in ["", "0"] {
+        let row = format!("9000,60,{unsaid},1");
+        assert_eq!(rate(&["1000,60,1000,1", &row]).value, None, "{unsaid:?}");
+    }
+    // One step is a ramp, which has rows enough.
+    for ramp in [&["50000,60,1,1"][..], &["0,1,,1", "50000,60,1,1"], &[]] {
+        assert!(rate(ramp).from.starts_with("connections.csv"), "{ramp:?}");
+    }
+    check("ladder", &[("connect rate over the ramp", Some(7098.26))]);
+}
+
+#[test]
 fn a_step_tells_its_memory_or_takes_it_from_the_time_it_was_held() {
     let page = Folder::copy("ladder").report().unwrap();
     let steps = page.split("<h2>Steps</h2>").nth(1).unwrap().split("</table>").next().unwrap();
