@@ -25,7 +25,8 @@ use super::rings::{Owner, Ring, dial_here, rings};
 use super::roam::{Place, home, lend};
 use super::schedule::Schedule;
 use super::setup::TARGETS_MAX;
-use super::talk::{Event, Talk, Voice};
+use super::talk::{Event, Talk};
+use super::voice::Voice;
 
 /// Faults told by one thread.
 const FAULTS_TOLD: u32 = 5;

@@ -51,7 +51,8 @@ fn connections(raw: &Raw, figures: &mut Vec<Figure>) {
         Unit::Seconds,
         "connections.csv: from the last row without a connection to the first with all",
     );
-    // Between its steps a ladder opens nothing, and most of them open within one row of connections.csv.
+    // Between its steps a ladder opens nothing, and most of them open within one row of
+    // connections.csv.
     let (rate, from) = match raw.steps.as_ref().filter(|steps| 1 < climb(steps).count()) {
         Some(steps) => (
             climb_rate(steps),
