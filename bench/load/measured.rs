@@ -29,7 +29,7 @@ impl Measuring {
     }
 
     /// The first half second that counts.
-    pub fn from_window(&self) -> u64 {
+    pub fn first_window(&self) -> u64 {
         self.from_window
     }
 

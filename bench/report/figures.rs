@@ -262,3 +262,7 @@ fn mean(column: &Column) -> Option<f64> {
     let (sum, count) = column.iter().flatten().fold((0.0, 0), |(sum, n), x| (sum + x, n + 1));
     (0 < count).then(|| sum / f64::from(count))
 }
+
+#[cfg(test)]
+#[path = "figures_tests.rs"]
+mod tests;

@@ -209,7 +209,7 @@ impl Run {
 
     /// Ends it, with the current half second; with the one before if that has only just ended.
     pub fn end(&mut self) -> Result<Measured, String> {
-        let from = self.measuring.as_ref().map_or(0, Measuring::from_window);
+        let from = self.measuring.as_ref().map_or(0, Measuring::first_window);
         let next = ((self.us() + WINDOW_US - WINDOW_GRACE_US) / WINDOW_US).max(from + 1);
         self.tick_until(1.0, |run| next * WINDOW_US <= run.us())?;
         let (sample, totals) = (self.sample(), self.crew.totals());
@@ -263,7 +263,7 @@ impl Run {
         self.rss_max = self.rss_max.max(sample.server_rss());
         (self.before, self.last) = (totals, sample);
         if let Some(measuring) = &mut self.measuring
-            && measuring.from_window() <= index
+            && measuring.first_window() <= index
         {
             self.recorder.latencies(&window, index as f64 * seconds, seconds)?;
             let p99_ms = shown.and_then(|shown| quantile_ms(shown, 0.99));

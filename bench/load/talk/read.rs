@@ -1,4 +1,4 @@
-//! What arrives for a conversation, cut into responses, events, frames and lines, and judged. It may come in any pieces.
+//! What arrives for a conversation, in whatever pieces: cut into responses, events, frames and lines, and judged.
 
 use erlmcp_protocol::Parsed;
 
