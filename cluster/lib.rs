@@ -17,8 +17,8 @@ pub mod secret;
 pub mod view;
 pub mod world;
 
+use foldhash::quality::FixedState;
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,11 +35,11 @@ pub struct Spot {
 }
 
 /// A map whose order depends on nothing but what was done to it, so that what is done in that order happens again when
-/// a simulation is repeated. Its hasher has no secret: for keys that no client can choose.
-pub type Table<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+/// a simulation is repeated. Its hasher is fast and has no secret: for keys that no client can choose.
+pub type Table<K, V> = HashMap<K, V, FixedState>;
 
 /// The same without values.
-pub type Set<K> = HashSet<K, BuildHasherDefault<DefaultHasher>>;
+pub type Set<K> = HashSet<K, FixedState>;
 
 /// The random part of a session id. It names the session wherever it lives.
 pub type SessionName = [u8; 16];

@@ -132,6 +132,10 @@ pub trait Net {
     /// Sends mail that must arrive: when the inbox is full it waits, in order, and [`Net::mail`] to that shard
     /// is refused until it has left.
     fn mail_surely(&mut self, shard: u16, mail: Mail);
+    /// The same bytes, to travel in mail.
+    fn text(&mut self, bytes: &[u8]) -> Vec<u8>;
+    /// The bytes of mail that was read, to be used again.
+    fn was_read(&mut self, text: Vec<u8>);
     /// Sends a letter to a shard of another node, over this shard's link. `false` when there is no link, not enough
     /// room for what it is ([`erlmcp_cluster::letter::Urgency`]), or the letter is larger than a frame; counted. A
     /// reply waits for a link that is not up yet; when the link does not come, or has no room, all links with the

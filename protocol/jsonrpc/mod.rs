@@ -109,17 +109,17 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
 }
 
 /// Reads one message and, in the same pass, the members of its params, if they are an object. `read` must read
-/// them all, or fail.
-pub fn parse_with<'b, T, E>(
+/// them all, or fail; what it has read of a message that is none means nothing.
+pub fn parse_with<'b, E>(
     bytes: &'b [u8],
-    mut read: impl FnMut(&mut Checked<'_, 'b>) -> Result<T, E>,
-) -> Result<(Message<'b>, Option<Result<T, E>>), Malformed> {
-    let mut params = None;
+    mut read: impl FnMut(&mut Checked<'_, 'b>) -> Result<(), E>,
+) -> Result<(Message<'b>, Result<(), E>), Malformed> {
+    let mut params = Ok(());
     let message = parse_by(bytes, |scanner| {
         let start = scanner.place();
         if scanner.peek() == Some(b'{') {
             let mut members = Checked::enter(scanner, 1);
-            params = Some(read(&mut members));
+            params = read(&mut members);
             if members.finish()? {
                 return Ok(());
             }

@@ -30,7 +30,7 @@ pub struct Meta<'b> {
     /// W3C baggage.
     pub baggage: Option<Cow<'b, str>>,
     version_named: bool,
-    capabilities_error: Option<RpcError>,
+    capabilities_error: Option<Box<RpcError>>,
 }
 
 /// A `logLevel` that is none of the eight.
@@ -39,18 +39,17 @@ pub struct BadLevel;
 
 impl<'b> Meta<'b> {
     /// Reads the members of `_meta`. The only error: a known key stands twice.
-    pub(super) fn parse<M: ReadMembers<'b>>(members: &mut M) -> Result<Meta<'b>, RpcError> {
-        let mut meta = Meta::default();
+    pub(super) fn read<M: ReadMembers<'b>>(&mut self, members: &mut M) -> Result<(), RpcError> {
         let mut seen = 0u8;
         while let Some(name) = members.next_key() {
             let value = members.value();
-            let Some(index) = meta.set(&name, value) else { continue };
+            let Some(index) = self.set(&name, value) else { continue };
             if seen & 1 << index != 0 {
                 return Err(errors::invalid_params(format!("_meta {name} stands twice")));
             }
             seen |= 1 << index;
         }
-        Ok(meta)
+        Ok(())
     }
 
     /// Takes a member we know; says which it was.
@@ -64,7 +63,7 @@ impl<'b> Meta<'b> {
             "io.modelcontextprotocol/clientCapabilities" => {
                 match parse_capabilities(value) {
                     Ok(capabilities) => self.client_capabilities = Some((value, capabilities)),
-                    Err(error) => self.capabilities_error = Some(error),
+                    Err(error) => self.capabilities_error = Some(Box::new(error)),
                 }
                 1
             }
@@ -112,7 +111,7 @@ impl<'b> Meta<'b> {
             None => return Err(missing("protocolVersion")),
         };
         if let Some(error) = &self.capabilities_error {
-            return Err(error.clone());
+            return Err(RpcError::clone(error));
         }
         let Some((_, capabilities)) = &self.client_capabilities else {
             return Err(missing("clientCapabilities"));

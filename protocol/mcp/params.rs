@@ -159,28 +159,38 @@ pub struct Params<'b> {
     wrong: Keys,
 }
 
-/// Reads a message and its params in one pass. What is no request and no notification has none.
+/// Reads a message and its params in one pass. `params` are to be default ones; what is no request and no notification
+/// leaves them so. They are large, and so filled where they are.
 #[allow(clippy::type_complexity)] // The two results of two questions.
-pub fn parse_message(
-    bytes: &[u8],
-) -> Result<(Message<'_>, Result<Params<'_>, RpcError>), Malformed> {
-    let (message, params) = jsonrpc::parse_with(bytes, |members| read_members(members))?;
-    let has_params = matches!(message, Message::Request { .. } | Message::Notification { .. });
-    let params = params.filter(|_| has_params);
-    Ok((message, params.unwrap_or_else(|| Ok(Params::default()))))
+pub fn parse_message<'b>(
+    bytes: &'b [u8],
+    params: &mut Params<'b>,
+) -> Result<(Message<'b>, Result<(), RpcError>), Malformed> {
+    let (message, read) = jsonrpc::parse_with(bytes, |members| read_members(members, params))?;
+    if matches!(message, Message::Request { .. } | Message::Notification { .. }) {
+        return Ok((message, read));
+    }
+    *params = Params::default();
+    Ok((message, Ok(())))
 }
 
 /// Reads params. The only errors: a known key stands twice, or params are no object.
 pub fn parse_params(raw: Option<Raw<'_>>) -> Result<Params<'_>, RpcError> {
     match raw {
         None => Ok(Params::default()),
-        Some(raw) if raw.kind() == Kind::Object => read_members(&mut raw.members()),
+        Some(raw) if raw.kind() == Kind::Object => {
+            let mut params = Params::default();
+            read_members(&mut raw.members(), &mut params)?;
+            Ok(params)
+        }
         Some(_) => Err(errors::invalid_params("params must be an object")),
     }
 }
 
-fn read_members<'b, M: ReadMembers<'b>>(members: &mut M) -> Result<Params<'b>, RpcError> {
-    let mut params = Params::default();
+fn read_members<'b, M: ReadMembers<'b>>(
+    members: &mut M,
+    params: &mut Params<'b>,
+) -> Result<(), RpcError> {
     let mut seen = Keys::default();
     while let Some(name) = members.next_key() {
         let Some(key) = Key::parse(&name) else {
@@ -192,16 +202,16 @@ fn read_members<'b, M: ReadMembers<'b>>(members: &mut M) -> Result<Params<'b>, R
         }
         // The longest of all, and read in any case: its end is found by reading it.
         if key == Key::Meta
-            && let Some(meta) = members.within(Meta::parse)
+            && let Some(read) = members.within(|members| params.meta.read(members))
         {
-            params.meta = meta?;
+            read?;
             continue;
         }
         if !params.set(key, members.value())? {
             params.wrong.insert(key);
         }
     }
-    Ok(params)
+    Ok(())
 }
 
 impl<'b> Params<'b> {
@@ -282,15 +292,17 @@ pub fn fuzz_params(data: &[u8]) {
         HeaderField, ModernHeaders, check_modern, decode_header_value, http_era, pipe_era,
     };
     let _ = decode_header_value(data);
-    let Ok(message) = jsonrpc::parse(data) else { return assert!(parse_message(data).is_err()) };
+    let mut params = Params::default();
+    let read = parse_message(data, &mut params);
+    let Ok(message) = jsonrpc::parse(data) else { return assert!(read.is_err()) };
     let (method, raw) = match &message {
         Message::Request { method, params, .. } => (method.as_ref(), *params),
         Message::Notification { method, params } => (method.as_ref(), *params),
         Message::Response { .. } | Message::Batch(_) => ("", None),
     };
-    let Ok((again, in_one_pass)) = parse_message(data) else { panic!("read once, not twice") };
+    let Ok((again, read)) = read else { panic!("read once, not twice") };
     assert_eq!(again, message);
-    assert_eq!(raw.map_or(in_one_pass.clone(), |raw| parse_params(Some(raw))), in_one_pass);
+    assert_eq!(parse_params(raw), read.map(|()| params));
     let Ok(params) = parse_params(raw) else { return };
     for header in [HeaderField::Absent, HeaderField::Many, HeaderField::One(b"2026-07-28")] {
         let _ = http_era(&message, Some(&params), &header);

@@ -30,7 +30,7 @@ use erlmcp_protocol::http as wire;
 
 pub(crate) use self::mesh::MeshMail;
 use self::mesh::Meshed;
-use self::pool::Pool;
+use self::pool::{Pool, Texts};
 use self::random::Random;
 pub(crate) use self::record::NEVER;
 pub(crate) use self::record::Speaks;
@@ -110,6 +110,7 @@ pub(crate) struct Conns {
     /// Mail that must arrive and found no room.
     unsent: Unsent<Mail>,
     pool: Pool,
+    texts: Texts,
     pub(crate) wheel: Wheel<Due>,
     random: Random,
     /// Durations are measured from here; deadlines are not (see `now`).
@@ -157,6 +158,7 @@ impl Conns {
             post,
             unsent: Unsent::default(),
             pool: Pool::default(),
+            texts: Texts::default(),
             wheel: Wheel::new(now),
             started: std::time::Instant::now(),
             random: Random::new(seed),

@@ -108,6 +108,14 @@ impl Net for Conns {
         }
     }
 
+    fn text(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.texts.copy(bytes)
+    }
+
+    fn was_read(&mut self, text: Vec<u8>) {
+        self.texts.keep(text);
+    }
+
     fn post(&mut self, to: Spot, letter: &Letter<'_>) -> bool {
         self.post_letter(to, letter)
     }

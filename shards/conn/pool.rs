@@ -42,6 +42,33 @@ impl Pool {
     }
 }
 
+/// Texts kept for mail at most: 4 MiB per shard if all of them grew to [`KEPT_BYTES_MAX`].
+const TEXTS_MAX: usize = 256;
+
+/// Buffers that travel to other shards in the mail. Whoever has read a letter keeps its text for its own next one: shards
+/// that hear about as much as they say allocate nothing, and no memory is freed on another thread than it came from.
+#[derive(Debug, Default)]
+pub(crate) struct Texts(Vec<Vec<u8>>);
+
+impl Texts {
+    /// A buffer that holds `bytes`.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut text =
+            self.0.pop().unwrap_or_else(|| Vec::with_capacity(bytes.len().max(FRESH_BYTES)));
+        text.extend_from_slice(bytes);
+        text
+    }
+
+    /// Keeps a buffer, wherever it came from.
+    pub(crate) fn keep(&mut self, mut text: Vec<u8>) {
+        let is_worth_it = (FRESH_BYTES..=KEPT_BYTES_MAX).contains(&text.capacity());
+        if is_worth_it && self.0.len() < TEXTS_MAX {
+            text.clear();
+            self.0.push(text);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +84,30 @@ mod tests {
         assert!(again.is_empty());
         assert_eq!(again.capacity(), capacity);
         assert_eq!(pool.lent(), 1);
+    }
+
+    #[test]
+    fn a_text_that_was_read_is_the_next_one_to_be_written() {
+        let mut texts = Texts::default();
+        let first = texts.copy(b"first");
+        assert_eq!(first, b"first");
+        let place = first.as_ptr();
+        texts.keep(first);
+        let second = texts.copy(b"2nd");
+        assert_eq!((second.as_slice(), second.as_ptr()), (&b"2nd"[..], place));
+        assert_eq!(texts.copy(&[7; 5000]), [7; 5000]);
+    }
+
+    #[test]
+    fn small_and_big_texts_and_too_many_are_freed() {
+        let mut texts = Texts::default();
+        let sizes = [(0, 0), (FRESH_BYTES - 1, 0), (FRESH_BYTES, 1), (KEPT_BYTES_MAX, 2)];
+        for (capacity, kept) in [&sizes[..], &[(KEPT_BYTES_MAX + 1, 2)]].concat() {
+            texts.keep(Vec::with_capacity(capacity));
+            assert_eq!(texts.0.len(), kept, "capacity {capacity}");
+        }
+        (0..TEXTS_MAX).for_each(|_| texts.keep(Vec::with_capacity(FRESH_BYTES)));
+        assert_eq!(texts.0.len(), TEXTS_MAX);
     }
 
     #[test]

@@ -7,7 +7,6 @@ use erlmcp_protocol::mcp::{self, Method, Refusal, RpcError, Version, errors};
 use super::Engine;
 use super::Waiter;
 use super::caller::{CallOut, Takes};
-use super::gate::no_params;
 use super::out::{self, Answer, Place};
 use super::sessions::Channel;
 use super::slots::Key;
@@ -72,7 +71,7 @@ impl Engine {
         let params = match mcp::parse_params(raw) {
             Ok(params) => params,
             Err(error) if id.is_some() => return self.batch_error(net, batch, id, &error),
-            Err(_) => no_params(),
+            Err(_) => mcp::Params::default(),
         };
         match &message {
             Message::Request { id, method, .. } if Method::parse(method) == Method::Initialize => {

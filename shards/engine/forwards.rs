@@ -5,19 +5,20 @@ use erlmcp_cluster::Spot;
 use erlmcp_cluster::letter::Letter;
 use erlmcp_cluster::letter::route::{self, Ask, HOPS_MAX, Reply, Route, TaskAsk};
 use erlmcp_protocol::jsonrpc::{self, Message};
-use erlmcp_protocol::mcp::Refusal;
 use erlmcp_protocol::seal::SessionToken;
 use erlmcp_protocol::sse;
 
 use super::aways::{Away, Setback, Shown};
 use super::caller::Takes;
 use super::gate::{retry_after, retry_ms};
-use super::legacy::parse;
 use super::out::{self, Answer, Place};
 use super::whereabouts::Whereabouts;
 use super::{Engine, EngineMail};
 use crate::message::Mail;
 use crate::net::{Exchange, Net};
+
+/// Boxes of forwards that were served and are used for the next ones, at most: some 40 KiB.
+const ENVELOPES_MAX: usize = 256;
 
 /// A request on its way to whoever has what it names.
 #[derive(Debug, Clone, Copy)]
@@ -79,13 +80,15 @@ pub struct Forward {
     token: SessionToken,
     hops: u8,
     asked: Asked,
+    /// The message, if it is one.
+    body: Vec<u8>,
 }
 
 enum Asked {
-    Post { takes: route::Takes, body: Box<[u8]> },
+    Post { takes: route::Takes },
     Get { last_event_id: Option<Box<str>> },
     Delete,
-    Message { body: Box<[u8]> },
+    Message,
     Task { takes: route::Takes, on_pipe: bool, id: Box<str>, ask: TaskAsked },
 }
 
@@ -97,15 +100,19 @@ enum TaskAsked {
 
 impl Forward {
     /// To be kept.
-    pub fn new(onward: Onward<'_>) -> Self {
+    pub fn new<N: Net>(net: &mut N, onward: Onward<'_>) -> Self {
         let Onward { place, token, hops, ask } = onward;
+        let body = match ask {
+            Ask::Post { body, .. } | Ask::Message { body } => net.text(body),
+            Ask::Get { .. } | Ask::Delete | Ask::Task { .. } => Vec::new(),
+        };
         let asked = match ask {
-            Ask::Post { takes, body } => Asked::Post { takes, body: body.into() },
+            Ask::Post { takes, .. } => Asked::Post { takes },
             Ask::Get { last_event_id } => {
                 Asked::Get { last_event_id: last_event_id.map(Into::into) }
             }
             Ask::Delete => Asked::Delete,
-            Ask::Message { body } => Asked::Message { body: body.into() },
+            Ask::Message { .. } => Asked::Message,
             Ask::Task { takes, on_pipe, id, ask } => {
                 let ask = match ask {
                     TaskAsk::Get => TaskAsked::Get,
@@ -115,16 +122,16 @@ impl Forward {
                 Asked::Task { takes, on_pipe, id: id.into(), ask }
             }
         };
-        Self { place, token, hops, asked }
+        Self { place, token, hops, asked, body }
     }
 
     /// As it goes on.
     pub fn onward(&self) -> Onward<'_> {
         let ask = match &self.asked {
-            Asked::Post { takes, body } => Ask::Post { takes: *takes, body },
+            Asked::Post { takes } => Ask::Post { takes: *takes, body: &self.body },
             Asked::Get { last_event_id } => Ask::Get { last_event_id: last_event_id.as_deref() },
             Asked::Delete => Ask::Delete,
-            Asked::Message { body } => Ask::Message { body },
+            Asked::Message => Ask::Message { body: &self.body },
             Asked::Task { takes, on_pipe, id, ask } => {
                 let ask = match ask {
                     TaskAsked::Get => TaskAsk::Get,
@@ -141,7 +148,8 @@ impl Forward {
 impl Engine {
     // ---- At the connection ----
 
-    /// Sends a request of this shard's to who has what it names, or answers that it cannot.
+    /// Sends a request of this shard's to who has what it names, or answers that it cannot. `id`: that of a request, if it
+    /// was read; what leaves this node must be.
     pub(super) fn forward<N: Net>(
         &mut self,
         net: &mut N,
@@ -159,6 +167,7 @@ impl Engine {
                 Some(other) => to = other,
                 None => {
                     net.counters().error(setback.reason());
+                    let id = id.or_else(|| onward.id());
                     return self.refuse_retryable(net, exchange, id, &setback.error());
                 }
             }
@@ -190,7 +199,7 @@ impl Engine {
         onward.hops += 1;
         net.counters().forwards_out += 1;
         if to.node == self.me().node {
-            let mail = EngineMail::Forward(Box::new(Forward::new(onward)));
+            let mail = EngineMail::Forward(self.enclose(net, onward));
             let taken = net.mail(to.shard, Mail::Engine(mail));
             return taken.then_some(()).ok_or(Setback::ShardBusy);
         }
@@ -207,6 +216,10 @@ impl Engine {
             return self.forwarded(net, onward);
         }
         away.at = to;
+        // Perhaps it was not read before, and is now to be answered should the other node be lost.
+        if away.id.is_none() && to.node != me.node {
+            away.id = onward.id().map(Into::into);
+        }
         if let Err(setback) = self.send_onward(net, to, onward) {
             self.fail_away(net, exchange, setback);
         }
@@ -290,8 +303,9 @@ impl Engine {
     // ---- At the owner ----
 
     /// A request that came by mail.
-    pub(super) fn mailed_forward<N: Net>(&mut self, net: &mut N, forward: &Forward) {
+    pub(super) fn mailed_forward<N: Net>(&mut self, net: &mut N, forward: Box<Forward>) {
         self.forwarded(net, forward.onward());
+        self.keep_envelope(net, forward);
     }
 
     /// A request that came to this shard, from wherever: serves it, if what it names is here.
@@ -325,12 +339,9 @@ impl Engine {
             Ask::Get { last_event_id } => self.session_get(net, place, key, last_event_id),
             Ask::Delete => self.session_delete(net, place, key),
             Ask::Message { body } => self.session_posted(net, place, key, body),
-            Ask::Post { takes, body } => match parse(body) {
-                Ok((message, params)) => {
-                    self.session_message(net, place, takes.into(), key, &message, &params);
-                }
-                Err(error) => self.refuse(net, place, None, &Refusal::bad_request(error)),
-            },
+            Ask::Post { takes, body } => {
+                self.session_forwarded(net, place, takes.into(), key, body);
+            }
             Ask::Task { .. } => {}
         }
     }
@@ -345,7 +356,7 @@ impl Engine {
         if place.at == me {
             self.forward(net, to, onward, onward.id());
         } else if place.at.node == me.node {
-            let forward = Box::new(Forward::new(onward));
+            let forward = self.enclose(net, onward);
             let mail = EngineMail::Elsewhere { from: me.shard, to, forward };
             net.mail_surely(place.at.shard, Mail::Engine(mail));
         } else {
@@ -373,10 +384,30 @@ impl Engine {
         net: &mut N,
         from: u16,
         to: Spot,
-        forward: &Forward,
+        forward: Box<Forward>,
     ) {
         let from = Spot { shard: from, ..self.me() };
         self.given_back(net, from, to, forward.onward());
+        self.keep_envelope(net, forward);
+    }
+
+    /// A request in the box of one that was served, if there is one.
+    fn enclose<N: Net>(&mut self, net: &mut N, onward: Onward<'_>) -> Box<Forward> {
+        let forward = Forward::new(net, onward);
+        match self.envelopes.pop() {
+            Some(mut envelope) => {
+                *envelope = forward;
+                envelope
+            }
+            None => Box::new(forward),
+        }
+    }
+
+    fn keep_envelope<N: Net>(&mut self, net: &mut N, mut forward: Box<Forward>) {
+        net.was_read(std::mem::take(&mut forward.body));
+        if self.envelopes.len() < ENVELOPES_MAX {
+            self.envelopes.push(forward);
+        }
     }
 
     /// A letter about requests.

@@ -105,7 +105,14 @@ impl Engine {
             let why = "Accept must admit application/json or text/event-stream";
             return self.refuse(net, place, None, &Refusal::new(406, errors::invalid_request(why)));
         }
-        let (message, params) = match mcp::parse_message(body) {
+        let token = self.named_session(head);
+        if let Some(token) = &token
+            && self.pass_on(net, place, head, takes, token, body)
+        {
+            return;
+        }
+        let mut params = Params::default();
+        let (message, read) = match mcp::parse_message(body, &mut params) {
             Ok(read) => read,
             Err(malformed) => {
                 net.counters().error("malformed_message");
@@ -126,16 +133,15 @@ impl Engine {
             return;
         }
         let id = message.request_id();
-        let params = match params {
-            Ok(params) => params,
-            Err(error) => return self.refuse(net, place, id, &Refusal::bad_request(error)),
-        };
+        if let Err(error) = read {
+            return self.refuse(net, place, id, &Refusal::bad_request(error));
+        }
         let version = header_field(head.mcp_protocol_version);
         match mcp::http_era(&message, Some(&params), &version) {
             Ok(Era::Modern) if is_new_work && self.refuse_while_draining(net, to) => {}
             Ok(Era::Modern) => self.modern_post(net, place, head, takes, &message, &params),
             Ok(Era::Legacy) => {
-                self.legacy_post(net, place, head, takes, &message, Some(params), body);
+                self.legacy_post(net, place, head, takes, token, &message, &params, body);
             }
             Err(refusal) => self.refuse(net, place, id, &refusal),
         }
@@ -307,9 +313,4 @@ pub(super) fn is_modern_header(head: &Head<'_>) -> bool {
 /// 405 for the methods the modern era has dropped.
 pub(super) fn refuse_modern_method<N: Net>(net: &mut N, to: Exchange) {
     not_allowed(net, to, "POST");
-}
-
-/// Params of a message that has none.
-pub(super) fn no_params<'b>() -> Params<'b> {
-    Params::default()
 }

@@ -293,7 +293,7 @@ impl Engine {
         handovers.held -= under_way.held.len();
         handovers.was_alone = true;
         for forward in under_way.held {
-            self.mailed_forward(net, &forward);
+            self.mailed_forward(net, Box::new(forward));
         }
     }
 
@@ -359,7 +359,7 @@ impl Engine {
             && handovers.held < HELD_MAX
             && let Some(under_way) = handovers.under_way.get_mut(name)
         {
-            under_way.held.push(Forward::new(onward));
+            under_way.held.push(Forward::new(net, onward));
             handovers.held += 1;
             return;
         }

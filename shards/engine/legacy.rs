@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::Engine;
 use super::caller::{CallOut, Caller, Takes};
 use super::forwards::{Onward, only_waits};
-use super::gate::{header_field, is_modern_header, no_params, refuse_modern_method};
+use super::gate::{header_field, is_modern_header, refuse_modern_method};
 use super::listens::Subscriber;
 use super::methods::Failure;
 use super::out::{self, Answer, Place};
@@ -38,11 +38,11 @@ impl Engine {
         place: Place,
         head: &Head<'_>,
         takes: Takes,
+        token: Option<SessionToken>,
         message: &Message<'_>,
-        params: Option<Params<'_>>,
+        params: &Params<'_>,
         body: &[u8],
     ) {
-        let params = params.unwrap_or_else(no_params);
         if let Message::Request { id, method, .. } = message
             && Method::parse(method) == Method::Initialize
         {
@@ -50,18 +50,18 @@ impl Engine {
                 let refusal = Refusal::bad_request(errors::already_initialized());
                 return self.refuse(net, place, Some(id.raw()), &refusal);
             }
-            return self.initialize_http(net, place, takes, id.raw(), &params);
+            return self.initialize_http(net, place, takes, id.raw(), params);
         }
         let id = match message {
             Message::Request { id, .. } => Some(id.raw()),
             _ => None,
         };
-        let Some(token) = self.session_token(net, place, head, id) else { return };
+        let Some(token) = self.require_session(net, place, head, token, id) else { return };
         match self.locate(net, &token, true, false) {
             Whereabouts::Here(key) => {
                 let onward = Onward::new(place, token, Ask::Post { takes: takes.into(), body });
                 if !self.is_leaving() || !self.leaves_with(net, key, onward) {
-                    self.session_message(net, place, takes, key, message, &params);
+                    self.session_message(net, place, takes, key, message, params);
                 }
             }
             Whereabouts::At(to) => {
@@ -129,6 +129,23 @@ impl Engine {
         head: &Head<'_>,
         id: Option<&str>,
     ) -> Option<SessionToken> {
+        self.require_session(net, place, head, self.named_session(head), id)
+    }
+
+    /// What the session id of a request says, if there is one and we made it.
+    pub(super) fn named_session(&self, head: &Head<'_>) -> Option<SessionToken> {
+        head.mcp_session_id.as_str().and_then(|text| self.open_token(text))
+    }
+
+    /// The same as [`Engine::session_token`], of a request whose token was looked at before.
+    fn require_session<N: Net>(
+        &mut self,
+        net: &mut N,
+        place: Place,
+        head: &Head<'_>,
+        token: Option<SessionToken>,
+        id: Option<&str>,
+    ) -> Option<SessionToken> {
         let version = header_field(head.mcp_protocol_version);
         if version != mcp::HeaderField::Absent
             && version.as_text().and_then(Version::parse).is_none_or(Version::is_modern)
@@ -144,7 +161,6 @@ impl Engine {
             self.refuse(net, place, id, &Refusal::bad_request(errors::session_required()));
             return None;
         }
-        let token = head.mcp_session_id.as_str().and_then(|text| self.open_token(text));
         if token.is_none() {
             self.refuse_session(net, place, id);
         }
@@ -361,12 +377,8 @@ impl Engine {
 
 /// Reads a message and its params.
 pub(super) fn parse(body: &[u8]) -> Result<(Message<'_>, Params<'_>), RpcError> {
-    let message = jsonrpc::parse(body).map_err(|malformed| malformed.error)?;
-    let params = match &message {
-        Message::Request { params, .. } | Message::Notification { params, .. } => {
-            mcp::parse_params(*params)?
-        }
-        Message::Response { .. } | Message::Batch(_) => no_params(),
-    };
-    Ok((message, params))
+    let mut params = Params::default();
+    let read = mcp::parse_message(body, &mut params).map_err(|malformed| malformed.error);
+    let (message, read) = read?;
+    read.map(|()| (message, params))
 }

@@ -42,6 +42,7 @@ mod streams;
 mod task_calls;
 mod task_methods;
 mod tasks;
+mod unread;
 mod whereabouts;
 mod withheld;
 
@@ -98,7 +99,7 @@ pub enum EngineMail {
         /// The request of our pipe.
         exchange: Exchange,
         /// The message.
-        message: Box<[u8]>,
+        message: Vec<u8>,
     },
     /// The client of a forwarded exchange has gone.
     Gone(Place),
@@ -217,9 +218,13 @@ pub struct Engine {
     listens: listens::Listens,
     pipes: pipes::Pipes,
     waiters: Table<Place, Waiter>,
+    legacy: unread::Legacy,
     /// The `Host` of the last request that was allowed.
     allowed_host: Box<[u8]>,
     aways: aways::Aways,
+    /// Boxes of forwards that were served.
+    #[allow(clippy::vec_box)] // The boxes are what is kept.
+    envelopes: Vec<Box<forwards::Forward>>,
     /// Who elsewhere wants to hear of what happens here.
     relay: Relay,
     interest_timer: bool,
@@ -275,8 +280,10 @@ impl Engine {
             listens: Default::default(),
             pipes: Default::default(),
             waiters: Table::default(),
+            legacy: unread::Legacy::default(),
             allowed_host: Box::default(),
             aways: Table::default(),
+            envelopes: Vec::new(),
             relay: Relay::default(),
             interest_timer: false,
             lagging: Vec::new(),
@@ -371,17 +378,19 @@ impl Service for Engine {
 
     fn handle_mail<N: Net>(&mut self, net: &mut N, mail: EngineMail) {
         match mail {
-            EngineMail::Forward(forward) => self.mailed_forward(net, &forward),
+            EngineMail::Forward(forward) => self.mailed_forward(net, forward),
             EngineMail::Elsewhere { from, to, forward } => {
-                self.mailed_back(net, from, to, &forward);
+                self.mailed_back(net, from, to, forward);
             }
             EngineMail::Reply { from, exchange, op } => {
                 let from = Spot { shard: from, ..self.me() };
                 self.replied(net, from, exchange, op.reply());
+                net.was_read(op.into_text());
             }
             EngineMail::PipeReply { from, exchange, message } => {
                 let from = Spot { shard: from, ..self.me() };
                 self.pipe_replied(net, from, exchange, &message);
+                net.was_read(message);
             }
             EngineMail::Gone(place) => self.handle_gone_place(net, place),
             EngineMail::Watch { watcher, tasks } => {

@@ -49,26 +49,35 @@ pub enum ReplyOp {
         /// `Retry-After`, seconds.
         retry_after: Option<u32>,
         /// JSON, may be empty.
-        body: Box<[u8]>,
+        body: Vec<u8>,
     },
     /// Begin an SSE response.
-    Open(Box<[u8]>),
+    Open(Vec<u8>),
     /// More of it.
-    Write(Box<[u8]>),
+    Write(Vec<u8>),
     /// Its end.
-    End(Box<[u8]>),
+    End(Vec<u8>),
 }
 
 impl ReplyOp {
-    fn new(reply: Reply<'_>) -> Self {
+    fn new<N: Net>(net: &mut N, reply: Reply<'_>) -> Self {
         match reply {
             Reply::Respond { status, retry_after, body } => {
-                Self::Respond { status, retry_after, body: body.into() }
+                Self::Respond { status, retry_after, body: net.text(body) }
             }
-            Reply::Open(first) => Self::Open(first.into()),
-            Reply::Write(events) => Self::Write(events.into()),
-            Reply::End(last) => Self::End(last.into()),
+            Reply::Open(first) => Self::Open(net.text(first)),
+            Reply::Write(events) => Self::Write(net.text(events)),
+            Reply::End(last) => Self::End(net.text(last)),
         }
+    }
+
+    /// What it carried.
+    pub fn into_text(self) -> Vec<u8> {
+        let (Self::Respond { body: text, .. }
+        | Self::Open(text)
+        | Self::Write(text)
+        | Self::End(text)) = self;
+        text
     }
 
     /// As it is applied, and as letters say it.
@@ -145,7 +154,7 @@ pub fn pipe_reply<N: Net>(net: &mut N, me: Spot, to: Place, message: &[u8]) {
         let mail = EngineMail::PipeReply {
             from: me.shard,
             exchange: to.exchange,
-            message: message.into(),
+            message: net.text(message),
         };
         net.mail_surely(to.at.shard, Mail::Engine(mail));
         return;
@@ -172,7 +181,7 @@ pub fn apply<N: Net>(net: &mut N, to: Exchange, reply: Reply<'_>) {
 /// What finds no link is lost, and so is the link that the request came by: its sender tells its client.
 fn send<N: Net>(net: &mut N, me: Spot, to: Place, reply: Reply<'_>) {
     if to.at.node == me.node {
-        let op = ReplyOp::new(reply);
+        let op = ReplyOp::new(net, reply);
         let mail = Mail::Engine(EngineMail::Reply { from: me.shard, exchange: to.exchange, op });
         net.mail_surely(to.at.shard, mail);
         return;

@@ -131,7 +131,8 @@ impl Engine {
         let Some(pipe) = self.pipes.get(conn) else { return };
         let (kind, session) = (pipe.kind, pipe.session);
         net.counters().messages_in += 1;
-        let (message, params) = match mcp::parse_message(bytes) {
+        let mut params = Params::default();
+        let (message, read) = match mcp::parse_message(bytes, &mut params) {
             Ok(read) => read,
             Err(malformed) => {
                 net.counters().error("malformed_message");
@@ -148,11 +149,11 @@ impl Engine {
             Message::Request { method, .. } | Message::Notification { method, .. } => &**method,
             Message::Response { .. } | Message::Batch(_) => "",
         };
-        let params = match params {
-            Ok(params) => params,
+        match read {
+            Ok(()) => {}
             Err(error) if id.is_some() => return self.pipe_error(net, conn, id, &error),
             Err(_) => return net.counters().error("malformed_message"),
-        };
+        }
         let route = mcp::pipe_era(&message, Some(&params), session.is_some());
         // What runs may end; new work would keep the pipe from ever being done.
         let is_work = match route {

@@ -75,6 +75,7 @@ fn what_holds_between_shards_holds_between_nodes() {
         "sessions::a_leaving_that_finds_no_room_is_heard_of_later",
         "sessions::a_session_is_served_from_every_shard",
         "sessions::answers_that_find_no_room_arrive_later_and_in_order",
+        "unread::a_message_is_read_by_the_owner_alone",
     ];
     let mut tests = Command::new(std::env::current_exe().expect("this test is a program"));
     tests.arg("engine::tests::").env(LAYOUT, "nodes");

@@ -31,3 +31,4 @@ mod status_modern;
 mod streams;
 mod task_news;
 mod tasks;
+mod unread;
