@@ -11,7 +11,7 @@
 #
 # Needs root, python3 and, on Debian, `apt-get install debootstrap systemd-container`. The system is booted by
 # systemd-nspawn with a network of its own, and forgets everything at its end; this host is not touched. The system is
-# fetched once (280 MB). Takes about three minutes. The last line is `N passed, N failed`; exit status 0 only if nothing
+# fetched once (280 MB). Takes about half a minute. The last line is `N passed, N failed`; exit status 0 only if nothing
 # failed, 3 if this host cannot run it.
 set -euo pipefail
 
