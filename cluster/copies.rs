@@ -26,7 +26,7 @@ pub enum Verdict {
     Kept,
     /// Somebody else owns the session by now.
     Old,
-    /// There is no room.
+    /// There is no room. An earlier revision stays.
     Full,
     /// There is nothing to append to.
     Missing,
@@ -175,6 +175,11 @@ impl Copies {
         if self.limits.bytes_max < bytes
             || (is_one_more && self.limits.copies_max <= self.copies.len())
         {
+            // What is here is an earlier revision. Its owner has named it, and says when it is not needed any more.
+            let known = self.copies.get_mut(&name);
+            if let Some(known) = known.filter(|copy| (copy.owner, copy.epoch) == (owner, epoch)) {
+                known.round = round;
+            }
             return Verdict::Full;
         }
         self.bytes = bytes;
@@ -329,6 +334,23 @@ mod tests {
         assert_eq!(kept.count(), 2);
         assert!(few.take(&[1; 16]).is_some() && few.take(&[1; 16]).is_none());
         assert_eq!(few.keep(OWNER, 1, &record(8, 0, 1)), Verdict::Kept);
+    }
+
+    #[test]
+    fn a_copy_that_has_no_room_to_grow_stays_as_it_was() {
+        let mut some = copies(9, 1 << 20, 0);
+        some.keep(OWNER, 1, &record(1, 0, 1));
+        let mut few = copies(9, some.bytes() + 5, 0);
+        assert_eq!(few.keep(OWNER, 1, &record(1, 0, 1)), Verdict::Kept);
+        let larger = Record { subscriptions: vec!["a://b", "c://d"], ..record(1, 0, 2) };
+        few.begin(OWNER, 7);
+        assert_eq!(few.keep(OWNER, 1, &larger), Verdict::Full);
+        assert_eq!(few.end(OWNER, 1, 7), 0, "it was named");
+        assert_eq!(few.get(&[1; 16]).map(Copy::rev), Some(1));
+        let mut more = copies(9, some.bytes() + 6, 0);
+        more.keep(OWNER, 1, &record(1, 0, 1));
+        assert_eq!(more.keep(OWNER, 1, &larger), Verdict::Kept);
+        assert_eq!(more.get(&[1; 16]).map(Copy::rev), Some(2));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod interest;
 pub mod letter;
 pub mod link;
 pub mod membership;
+mod order;
 pub mod replicas;
 pub mod secret;
 pub mod view;

@@ -1,5 +1,6 @@
 //! Plain values that a shard reads; parsed and checked once, at boot.
 
+use erlmcp_cluster::replicas::VISIT_UNITS_PER_MS;
 use erlmcp_protocol::http;
 
 /// Limits of one shard. Every one has a unit, a default and a test that reaches it.
@@ -125,6 +126,9 @@ pub struct ClusterLimits {
     pub directory_max: usize,
     /// Sessions of a lost node this shard takes over in one turn; the rest follows in the next ones.
     pub adoptions_per_turn: usize,
+    /// What visiting this shard's sessions after a change of the cluster may cost in a millisecond
+    /// ([`erlmcp_cluster::replicas::VISIT_UNITS_PER_MS`]).
+    pub visit_units_per_ms: usize,
     /// Eager: how long an answer waits for the copies to be acknowledged, milliseconds.
     pub eager_wait_ms: u64,
 }
@@ -138,6 +142,7 @@ impl Default for ClusterLimits {
             copies_bytes_max: 1024 * 1024 * 1024,
             directory_max: 1_000_000,
             adoptions_per_turn: 256,
+            visit_units_per_ms: VISIT_UNITS_PER_MS,
             eager_wait_ms: 1000,
         }
     }

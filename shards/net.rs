@@ -70,6 +70,8 @@ pub enum TimerKey {
     Session(u32, u32),
     /// Changes of sessions are said to those who keep their copies.
     Replicas,
+    /// More sessions are to be visited.
+    Visit,
     /// What was said of sessions and not acknowledged is looked at.
     Unkept,
     /// Copies are acknowledged to the owners of their sessions.

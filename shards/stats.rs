@@ -116,6 +116,9 @@ pub struct Counters {
     pub directory_entries: u64,
     /// Letters about own sessions that wait to be said.
     pub sync_waiting: u64,
+    /// Own sessions by how many copies there are of them: as many as configured, fewer, none
+    /// ([`erlmcp_cluster::replicas::Copied`]).
+    pub sessions_copied: [u64; 3],
     /// How often another node was told everything about own sessions.
     pub sync_resyncs: u64,
     /// How often a session was said again because its keeper had not acknowledged it.

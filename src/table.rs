@@ -88,7 +88,7 @@ fn together(view: &StatusView, cluster: &ClusterView, with_shards: bool) -> Stri
     }
     let head = [
         "NODE", "STATE", "ROLE", "UP", "CONNS", "SESSIONS", "STREAMS", "MSG/S", "P50", "P95",
-        "P99", "LAG", "DROPS", "ERRORS", "SEEN",
+        "P99", "LAG", "NOCOPY", "DROPS", "ERRORS", "SEEN",
     ];
     row(&mut out, &head.map(str::to_owned));
     for node in &cluster.nodes {
@@ -96,7 +96,7 @@ fn together(view: &StatusView, cluster: &ClusterView, with_shards: bool) -> Stri
         if with_shards && let Some(last) = &node.last {
             for shard in &last.shards {
                 let name = format!(" {}", shard_name(shard));
-                row(&mut out, &cells([&name, "", "", ""], Some(shard), ["", "", ""]));
+                row(&mut out, &cells([&name, "", "", ""], Some(shard), [""; 4]));
             }
         }
     }
@@ -108,7 +108,8 @@ fn together(view: &StatusView, cluster: &ClusterView, with_shards: bool) -> Stri
         .collect();
     let lag = living.iter().map(|last| last.sync.lag_ms).max().unwrap_or_default();
     let drops: u64 = living.iter().map(|last| last.sync.drops).sum();
-    let sync = [&millis(lag), &drops.to_string(), ""];
+    let uncopied: u64 = living.iter().map(|last| last.sync.uncopied).sum();
+    let sync = [&millis(lag), &uncopied.to_string(), &drops.to_string(), ""];
     row(&mut out, &cells(["total", "", "", ""], Some(&cluster.total), sync));
     out
 }
@@ -125,7 +126,7 @@ fn node_cells(node: &NodeView) -> Cells {
     let number = node.node.to_string();
     let role = node.role.as_str();
     let Some(last) = &node.last else {
-        return cells([&number, &node.state, role, "-"], None, ["-", "-", "never"]);
+        return cells([&number, &node.state, role, "-"], None, ["-", "-", "-", "never"]);
     };
     let seen = match (role, last.age_ms) {
         ("this", _) => "now".to_owned(),
@@ -134,14 +135,15 @@ fn node_cells(node: &NodeView) -> Cells {
     let up = duration(last.uptime_s);
     // `draining` is said by the node itself, before the others have heard that it leaves.
     let state = if last.draining && node.state == "alive" { "draining" } else { &node.state };
-    let sync = [&millis(last.sync.lag_ms), &last.sync.drops.to_string(), &seen];
-    cells([&number, state, role, &up], Some(&last.total), [sync[0], sync[1], sync[2]])
+    let (uncopied, drops) = (last.sync.uncopied.to_string(), last.sync.drops.to_string());
+    let sync = [&millis(last.sync.lag_ms), &uncopied, &drops, seen.as_str()];
+    cells([&number, state, role, &up], Some(&last.total), sync)
 }
 
-type Cells = [String; 15];
+type Cells = [String; 16];
 
-/// Name, state, role and uptime; a node's or shard's numbers; lag, drops and when it was seen.
-fn cells(who: [&str; 4], view: Option<&ShardView>, sync: [&str; 3]) -> Cells {
+/// Name, state, role and uptime; a node's or shard's numbers; lag, sessions without a copy, drops and when it was seen.
+fn cells(who: [&str; 4], view: Option<&ShardView>, sync: [&str; 4]) -> Cells {
     let numbers = view.map_or_else(
         || std::array::from_fn(|_| "-".to_owned()),
         |view| {
@@ -159,15 +161,18 @@ fn cells(who: [&str; 4], view: Option<&ShardView>, sync: [&str; 3]) -> Cells {
         },
     );
     let [name, state, role, up] = who.map(str::to_owned);
-    let [lag, drops, seen] = sync.map(str::to_owned);
+    let [lag, uncopied, drops, seen] = sync.map(str::to_owned);
     let [conns, sessions, streams, rate, p50, p95, p99, errors] = numbers;
-    [name, state, role, up, conns, sessions, streams, rate, p50, p95, p99, lag, drops, errors, seen]
+    [
+        name, state, role, up, conns, sessions, streams, rate, p50, p95, p99, lag, uncopied, drops,
+        errors, seen,
+    ]
 }
 
 fn row(out: &mut String, cells: &Cells) {
     let [name, state, role, rest @ ..] = cells;
     let _ = write!(out, "{name:<11} {state:<8} {role:<4}");
-    let widths = [6, 8, 8, 8, 8, 7, 7, 7, 6, 6, 7, 9];
+    let widths = [6, 8, 7, 8, 8, 7, 7, 6, 6, 6, 6, 7, 9];
     for (cell, width) in rest.iter().zip(widths) {
         let _ = write!(out, " {cell:>width$}");
     }

@@ -84,7 +84,7 @@ fn node(node: u16, state: &str, role: Role, last: Option<NodeReport>) -> NodeVie
 
 fn said(age_ms: u64, draining: bool) -> NodeReport {
     let StatusView { version, pid, uptime_s, total, shards, .. } = view();
-    let sync = SyncView { lag_ms: 40, drops: 3, ..SyncView::default() };
+    let sync = SyncView { lag_ms: 40, uncopied: 5, drops: 3, ..SyncView::default() };
     NodeReport { age_ms, version, pid, uptime_s, draining, shards_expected: 2, total, shards, sync }
 }
 
@@ -111,7 +111,7 @@ fn a_cluster_is_a_line_per_node_and_a_total() {
         text.starts_with("erlmcp-shard 1.2.3  seen from node 1  2 alive, 1 suspect, 1 dead\n"),
         "{text}"
     );
-    let numbers = ["12", "0", "0", "1000", "999us", "1.0ms", "2.5s", "40ms", "3", "0"];
+    let numbers = ["12", "0", "0", "1000", "999us", "1.0ms", "2.5s", "40ms", "5", "3", "0"];
     let line = |head: &[&'static str], tail: &[&'static str]| -> Vec<&'static str> {
         [head, &numbers, tail].concat()
     };
@@ -119,10 +119,10 @@ fn a_cluster_is_a_line_per_node_and_a_total() {
     assert_eq!(words(&text, 3), line(&["2", "draining", "seed", "1h01m"], &["0s", "ago"]));
     assert_eq!(words(&text, 4), line(&["3", "dead", "peer", "1h01m"], &["1m15s", "ago"]));
     let mut silent = vec!["4", "suspect", "peer"];
-    silent.extend(["-"; 11]);
+    silent.extend(["-"; 12]);
     silent.push("never");
     assert_eq!(words(&text, 5), silent);
-    let total = ["total", "24", "0", "0", "0", "-", "-", "-", "40ms", "6", "0"];
+    let total = ["total", "24", "0", "0", "0", "-", "-", "-", "40ms", "10", "6", "0"];
     assert_eq!(words(&text, 6), total);
     assert_eq!(text.lines().count(), 7);
 }
@@ -132,7 +132,7 @@ fn columns_stand_under_their_heads() {
     let text = table(&clustered(), true);
     let end_of = |line: &str, word: &str| line.find(word).map(|at| at + word.len());
     let lines: Vec<&str> = text.lines().collect();
-    for (word, under) in [("CONNS", "12"), ("P99", "2.5s"), ("DROPS", " 3")] {
+    for (word, under) in [("CONNS", "12"), ("P99", "2.5s"), ("NOCOPY", " 5"), ("DROPS", " 3")] {
         assert_eq!(end_of(lines[1], word), end_of(lines[2], under).max(end_of(lines[1], word)));
     }
     // One shard of each node that has said something.

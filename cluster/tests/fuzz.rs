@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use erlmcp_cluster::world::Dice;
-use erlmcp_cluster::{frame, link, membership};
+use erlmcp_cluster::{frame, link, membership, replicas};
 
 /// Seeded mutations per target.
 const MUTATIONS: u64 = 20_000;
@@ -94,4 +94,9 @@ fn nobody_becomes_a_link_without_the_secret() {
 #[test]
 fn whatever_members_say_a_machine_keeps_its_bounds() {
     check("message", membership::fuzz_message);
+}
+
+#[test]
+fn whatever_happens_to_an_owner_its_sessions_are_kept_in_the_end() {
+    check("replicas", replicas::fuzz_replicas);
 }

@@ -9,7 +9,7 @@ use erlmcp_cluster::copies::{Copies, CopyLimits, Verdict};
 use erlmcp_cluster::directory::{Directory, Told};
 use erlmcp_cluster::letter::route::Token;
 use erlmcp_cluster::letter::session::{EventRecord, Record};
-use erlmcp_cluster::replicas::{Replicas, Say};
+use erlmcp_cluster::replicas::{Replicas, Say, Standing};
 use erlmcp_cluster::view::{Member, State, View};
 use erlmcp_cluster::{SessionName, Spot};
 
@@ -21,7 +21,7 @@ enum Letter {
     Say(Say, Option<(Token, u32)>),
     Event { name: SessionName, term: u32, rev: u32, seq: u32 },
     Kept(SessionName, u32),
-    NotKept(SessionName),
+    NotKept(SessionName, u32),
     Missing(SessionName),
 }
 
@@ -48,12 +48,18 @@ struct World {
     sizes: BTreeMap<u16, u16>,
     epochs: BTreeMap<u16, u32>,
     sessions: HashMap<SessionName, (Spot, u32)>,
+    /// Revisions that all keepers are thought to have: a client was answered.
+    promised: HashMap<SessionName, u32>,
     names: u32,
     version: u64,
     /// Acknowledgements and complaints that wait for room, as a keeper must keep them.
     owed: BTreeMap<(Spot, Spot), Vec<Letter>>,
     /// Of eight new copies, so many find no room.
     refused: usize,
+    /// Milliseconds.
+    now: u64,
+    /// What visits may cost in each of them.
+    units: usize,
 }
 
 fn record(token: Token, term: u32, rev: u32) -> Record<'static> {
@@ -83,10 +89,14 @@ impl World {
             sizes: BTreeMap::new(),
             epochs: BTreeMap::new(),
             sessions: HashMap::new(),
+            promised: HashMap::new(),
             names: 0,
             version: 0,
             owed: BTreeMap::new(),
             refused: 2,
+            now: 0,
+            // So few sessions are walked over in one turn, or in many.
+            units: [usize::MAX, 1, 7][seed as usize % 3],
         };
         for node in 1..=nodes {
             let size = world.below(3) as u16 + 1;
@@ -110,7 +120,7 @@ impl World {
         for shard in 0..self.sizes[&node] {
             let spot = Spot { node, shard };
             let (copies, directory) = (Copies::new(ROOM), Directory::new(1000));
-            let replicas = Replicas::new(self.replicas, view.clone());
+            let replicas = Replicas::new(self.replicas, view.clone()).paced(self.units);
             self.shards.insert(spot, Shard { replicas, copies, directory });
             for peer in self.sizes.keys().filter(|peer| **peer != node) {
                 self.links.insert((spot, *peer), Link::default());
@@ -173,7 +183,10 @@ impl World {
                 letters.reverse();
             }
         }
+        self.now += 1;
         let shard = self.shards.get_mut(&from).expect("booted");
+        shard.replicas.handle_time(self.now);
+        shard.replicas.visit();
         while let Some(say) = shard.replicas.poll() {
             let what = match say {
                 Say::Copy { name, term, .. } => Some((self.sessions[&name].0, term)),
@@ -212,7 +225,7 @@ impl World {
             }
             Letter::Say(Say::Copy { name, rev, .. }, Some((token, term))) => {
                 if is_full && shard.copies.get(&name).is_none() {
-                    self.owed.entry((to, from)).or_default().push(Letter::NotKept(name));
+                    self.owed.entry((to, from)).or_default().push(Letter::NotKept(name, rev));
                     return true;
                 }
                 let kept = shard.copies.keep(from, epoch, &record(token, term, rev));
@@ -235,7 +248,9 @@ impl World {
                 answer = verdict(name, rev, appended);
             }
             Letter::Kept(name, rev) => shard.replicas.handle_kept(from.node, &name, rev),
-            Letter::NotKept(name) => shard.replicas.handle_not_kept(from.node, &name),
+            Letter::NotKept(name, rev) => {
+                shard.replicas.handle_not_kept(from.node, &name, rev);
+            }
             Letter::Missing(name) => shard.replicas.handle_missing(from.node, &name),
         }
         if let Some(answer) = answer {
@@ -268,6 +283,27 @@ impl World {
         }
     }
 
+    /// The latest revision that a copy has.
+    fn copied(&self, name: &SessionName) -> u32 {
+        let copies = self.shards.values().filter_map(|shard| shard.copies.get(name));
+        copies.map(|copy| copy.rev()).max().unwrap_or_default()
+    }
+
+    /// What may be answered now is on its keepers, and stays there.
+    fn promise(&mut self, seed: u64) {
+        for (name, (at, _)) in &self.sessions {
+            let replicas = &self.shards[at].replicas;
+            let rev = replicas.rev(name).expect("known to its owner");
+            let is_safe = replicas.standing(name, rev) == Standing::Safe;
+            if is_safe && !replicas.keepers(name).is_empty() {
+                self.promised.insert(*name, rev);
+            }
+            let promised = self.promised.get(name).copied().unwrap_or_default();
+            let copied = self.copied(name);
+            assert!(promised <= copied, "seed {seed}: {promised} of {name:?}, {copied} there");
+        }
+    }
+
     fn kill(&mut self, node: u16) {
         self.alive.remove(&node);
         let touched = self.links.keys().filter(|(from, to)| from.node == node || *to == node);
@@ -277,6 +313,13 @@ impl World {
         self.shards.retain(|spot, _| spot.node != node);
         self.owed.retain(|(keeper, owner), _| keeper.node != node && owner.node != node);
         self.sessions.retain(|_, (at, _)| at.node != node);
+        // Of a session that has lost a keeper a second loss at once may cost more.
+        let left: Vec<(SessionName, u32)> = self
+            .promised
+            .iter()
+            .map(|(name, rev)| (*name, (*rev).min(self.copied(name))))
+            .collect();
+        self.promised = left.into_iter().collect();
         self.show_view();
     }
 
@@ -351,7 +394,7 @@ impl World {
         }
         let mut looks = 0;
         self.refused = 0;
-        for _ in 0..100 {
+        for _ in 0..3000 {
             let spots: Vec<Spot> = self.shards.keys().copied().collect();
             spots.into_iter().for_each(|spot| self.speak(spot));
             let mut moved = false;
@@ -361,7 +404,7 @@ impl World {
                 }
             }
             // What was refused is said again after the second look.
-            if !moved {
+            if !moved && self.shards.values().all(|shard| !shard.replicas.is_walking()) {
                 looks += 1;
                 for shard in self.shards.values_mut() {
                     shard.replicas.handle_timeout();
@@ -381,8 +424,13 @@ impl World {
             let view = self.view(at.node);
             let replicas = &self.shards[at].replicas;
             let rev = replicas.rev(name).expect("known to its owner");
-            assert!(replicas.is_safe(name, rev), "seed {seed}: {name:?} is not safe");
-            for keeper in view.successors(name, at.node).into_iter().take(self.replicas) {
+            let standing = replicas.standing(name, rev);
+            assert_eq!(standing, Standing::Safe, "seed {seed}: {name:?}");
+            let successors = view.successors(name, at.node);
+            let keepers = replicas.keepers(name);
+            assert_eq!(keepers.len(), self.replicas.min(successors.len()), "seed {seed}");
+            for keeper in keepers {
+                let keeper = view.member(keeper).expect("a member");
                 let spot = Spot { node: keeper.node, shard: keeper.shard_of(name) };
                 let copy = self.shards[&spot].copies.get(name);
                 let copy = copy.unwrap_or_else(|| panic!("seed {seed}: no copy at {spot:?}"));
@@ -425,8 +473,11 @@ fn when_all_is_well_again_every_session_has_its_copies_and_nothing_else_is_kept(
         let (nodes, replicas) = (2 + (seed % 4) as u16, (seed % 3) as usize);
         let mut world = World::new(seed, nodes, replicas);
         for round in 0..4 {
-            for _ in 0..150 {
+            for step in 0..150 {
                 world.step();
+                if step % 5 == 0 {
+                    world.promise(seed);
+                }
             }
             if round % 2 == 1 {
                 world.settle(seed % 4 == 0);
@@ -452,6 +503,8 @@ fn the_oldest_change_that_is_not_kept_says_how_long() {
     }
     replicas.handle_time(30);
     replicas.handle_up(2);
+    assert_eq!(replicas.behind_since(), Some(10));
+    assert!(!replicas.visit());
     while replicas.poll().is_some() {}
     assert_eq!(replicas.behind_since(), Some(10));
     replicas.handle_time(40);
@@ -463,13 +516,18 @@ fn the_oldest_change_that_is_not_kept_says_how_long() {
     replicas.handle_kept(2, &names[0], 2);
     assert_eq!(replicas.behind_since(), Some(20));
     // Said, and not kept at the first look: it may be on its way. At the second it is said again.
-    assert!(replicas.handle_timeout() && replicas.poll().is_none());
-    assert!(replicas.handle_timeout());
+    let look = |replicas: &mut Replicas| {
+        replicas.handle_timeout();
+        assert!(!replicas.visit());
+        replicas.is_doubtful()
+    };
+    assert!(look(&mut replicas) && replicas.poll().is_none());
+    assert!(look(&mut replicas));
     assert!(matches!(replicas.poll(), Some(Say::Copy { name, rev: 1, .. }) if name == names[1]));
     assert_eq!(replicas.repeats(), 1);
     replicas.handle_kept(2, &names[1], 1);
     assert_eq!(replicas.behind_since(), None);
-    assert!(!replicas.handle_timeout() && replicas.poll().is_none());
+    assert!(!look(&mut replicas) && replicas.poll().is_none());
     // Whatever changes how often, the list stays short.
     for round in 3..10_000 {
         replicas.handle_time(round);

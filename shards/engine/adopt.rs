@@ -397,7 +397,19 @@ impl Engine {
         // From a keeper: its owner is gone. From an owner: nothing is missing.
         let is_owner = self.view.home(record.token.at.node, record.token.epoch).is_some();
         let (leap, owner) = if is_owner { (0, from.node) } else { (LEAP, record.token.at.node) };
-        if self.adopt(net, record, leap, owner).is_err() {
+        // Who kept it before may have it in an earlier revision than we do.
+        let has_more =
+            self.keeping.as_ref().and_then(|keeping| keeping.copies.get(&name)).is_some_and(
+                |copy| {
+                    let is_others = copy.owner().0.node != from.node;
+                    is_others && copy.term() == record.term && record.rev < copy.rev()
+                },
+            );
+        let taken = match has_more {
+            true => self.adopt_orphan(net, &name),
+            false => self.adopt(net, record, leap, owner),
+        };
+        if taken.is_err() {
             return self.take_not(net, from, name);
         }
         let term = self.keeping.as_ref().and_then(|keeping| keeping.replicas.term(&name));

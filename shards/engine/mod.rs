@@ -43,6 +43,7 @@ mod task_calls;
 mod task_methods;
 mod tasks;
 mod unread;
+mod visits;
 mod whereabouts;
 mod withheld;
 
@@ -447,6 +448,7 @@ impl Service for Engine {
             }
             TimerKey::Departure => self.departure_timer(net),
             TimerKey::Replicas => self.replicas_timer(),
+            TimerKey::Visit => self.visit_timer(net),
             TimerKey::Unkept => self.unkept_timer(net),
             TimerKey::Kept => self.kept_timer(net),
             TimerKey::Withheld => self.withheld_timer(net),

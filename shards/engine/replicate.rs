@@ -27,9 +27,6 @@ use crate::net::{LinkEvent, Net, TimerKey};
 /// Letters about own sessions in one turn; the rest follows in the next.
 const SAYS_PER_TURN: usize = 256;
 
-/// How often is looked at what was not acknowledged, milliseconds; at the second look it is said again.
-pub const UNKEPT_LOOK_MS: Millis = 5_000;
-
 /// Lazy: an acknowledgement waits at most this long for others to travel with, milliseconds.
 const KEPT_WAIT_MS: Millis = 50;
 
@@ -63,7 +60,10 @@ pub struct Keeping {
     /// Something is to be said in this turn.
     pub(super) is_due: bool,
     has_timer: bool,
-    has_unkept_timer: bool,
+    pub(super) has_unkept_timer: bool,
+    pub(super) has_visit_timer: bool,
+    /// Sessions to be visited first. Bounded by the answers that wait.
+    pub(super) hurried: VecDeque<SessionName>,
 }
 
 impl Keeping {
@@ -76,7 +76,7 @@ impl Keeping {
         };
         Self {
             limits: limits.clone(),
-            replicas: Replicas::new(limits.replicas, view),
+            replicas: Replicas::new(limits.replicas, view).paced(limits.visit_units_per_ms),
             copies: Copies::new(copies),
             directory: Directory::new(limits.directory_max),
             owned: Table::default(),
@@ -91,6 +91,8 @@ impl Keeping {
             is_due: false,
             has_timer: false,
             has_unkept_timer: false,
+            has_visit_timer: false,
+            hurried: VecDeque::new(),
         }
     }
 
@@ -113,18 +115,13 @@ impl Keeping {
         }
     }
 
-    fn look_for_unkept<N: Net>(&mut self, net: &mut N) {
-        if !std::mem::replace(&mut self.has_unkept_timer, true) {
-            net.timer(net.now() + UNKEPT_LOOK_MS, TimerKey::Unkept);
-        }
-    }
-
     pub(super) fn count<N: Net>(&self, net: &mut N) {
         let counters = net.counters();
         counters.copies_active = self.copies.len() as u64;
         counters.copies_bytes = self.copies.bytes() as u64;
         counters.directory_entries = self.directory.len() as u64;
         counters.sync_waiting = self.replicas.waiting() as u64;
+        counters.sessions_copied = self.replicas.copied().map(|count| count as u64);
         counters.sync_resyncs = self.replicas.resyncs();
         counters.sync_repeats = self.replicas.repeats();
     }
@@ -236,10 +233,11 @@ impl Engine {
             return;
         }
         let Some(mut keeping) = self.keeping.take() else { return };
+        let mut oversize = Vec::new();
         keeping.is_due = false;
         let mut budget = SAYS_PER_TURN;
         while let Some(say) = keeping.replicas.poll() {
-            if !self.say(net, &mut keeping, say) {
+            if !self.say(net, &mut keeping, say, &mut oversize) {
                 keeping.replicas.refused(say);
             }
             budget -= 1;
@@ -254,10 +252,19 @@ impl Engine {
         }
         keeping.count(net);
         self.keeping = Some(keeping);
+        for name in oversize {
+            self.release_settled(net, &name);
+        }
     }
 
-    /// Whether it left, or need not.
-    fn say<N: Net>(&self, net: &mut N, keeping: &mut Keeping, say: Say) -> bool {
+    /// Whether it left, or need not. `oversize`: sessions that no letter takes.
+    fn say<N: Net>(
+        &self,
+        net: &mut N,
+        keeping: &mut Keeping,
+        say: Say,
+        oversize: &mut Vec<SessionName>,
+    ) -> bool {
         let letter = match say {
             Say::Begin { round, .. } => SessionLetter::Begin { round },
             Say::End { round, .. } => SessionLetter::End { round },
@@ -270,9 +277,10 @@ impl Engine {
                     known.and_then(|(key, token)| self.record(*key, token, term, rev, net.now()));
                 let Some(record) = record else { return true };
                 if self.config.limits.message_bytes_max < bytes_of(&record) {
-                    // No frame takes it, ever: it is as safe as it can be.
+                    // No frame takes it as it is: nobody waits for what will not come.
                     net.counters().error("copy_oversize");
-                    keeping.replicas.handle_kept(to.node, &name, rev);
+                    keeping.replicas.handle_oversize(to.node, &name, rev);
+                    oversize.push(name);
                     SessionLetter::Drop { name, term }
                 } else {
                     SessionLetter::Copy(record)
@@ -289,16 +297,6 @@ impl Engine {
         }
     }
 
-    /// What was not acknowledged is said again.
-    pub(super) fn unkept_timer<N: Net>(&mut self, net: &mut N) {
-        let Some(keeping) = &mut self.keeping else { return };
-        keeping.has_unkept_timer = false;
-        if keeping.replicas.handle_timeout() {
-            keeping.look_for_unkept(net);
-            keeping.is_due = true;
-        }
-    }
-
     /// What has waited to be acknowledged.
     pub(super) fn kept_timer<N: Net>(&mut self, net: &mut N) {
         if let Some(keeping) = &mut self.keeping {
@@ -311,12 +309,20 @@ impl Engine {
     pub(super) fn kept<N: Net>(&mut self, net: &mut N, from: Spot, kept: &[(SessionName, u32)]) {
         for (name, rev) in kept {
             let Some(keeping) = &mut self.keeping else { return };
+            keeping.replicas.handle_time(net.now());
             keeping.replicas.handle_kept(from.node, name, *rev);
-            self.release_safe(net, name);
+            self.release_settled(net, name);
+        }
+        // Whoever kept it before need not any more.
+        if let Some(keeping) = &mut self.keeping
+            && keeping.replicas.waiting() != 0
+        {
+            keeping.set_due(net);
         }
     }
 
-    /// A copy of a session of ours found no room. What waits for it has waited in vain.
+    /// A copy of a session of ours found no room. Somebody else may have some; if not, what waits for it has waited in
+    /// vain.
     pub(super) fn not_kept<N: Net>(
         &mut self,
         net: &mut N,
@@ -326,9 +332,11 @@ impl Engine {
     ) {
         net.counters().error("copy_refused");
         if let Some(keeping) = &mut self.keeping {
-            keeping.replicas.handle_not_kept(from.node, name);
+            keeping.replicas.handle_time(net.now());
+            keeping.replicas.handle_not_kept(from.node, name, rev);
+            keeping.is_due = true;
         }
-        self.release_unsafe(net, name, rev);
+        self.release_settled(net, name);
     }
 
     /// A link to another node came up, has room again, or broke.
@@ -345,10 +353,10 @@ impl Engine {
             LinkEvent::Drained => keeping.replicas.handle_drained(node),
             LinkEvent::Lost => keeping.replicas.handle_lost(node),
         }
-        keeping.is_due = true;
         if event != LinkEvent::Lost {
             keeping.say_kept(net);
         }
+        self.visit_sessions(net);
         // What we gave away over a link that broke may not have arrived, and what others took over meanwhile we are
         // only told now.
         match event {
@@ -373,7 +381,7 @@ impl Engine {
         keeping.replicas.handle_view(&view);
         keeping.kept.retain(|owner, _| view.member(owner.node).is_some_and(|member| member.owns()));
         keeping.lost.retain(|node| view.member(*node).is_some());
-        keeping.is_due = true;
+        keeping.hurry_withheld();
         if before.peers().any(|member| view.home(member.node, member.epoch).is_none()) {
             self.owners_lost(net);
         }
@@ -382,7 +390,7 @@ impl Engine {
             self.unsettle(net);
         }
         self.find_orphans(net);
-        self.release_all_safe(net);
+        self.visit_sessions(net);
     }
 
     // ---- At the keeper ----

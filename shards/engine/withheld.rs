@@ -1,9 +1,12 @@
 //! Answers that wait until what they promise is safe on other nodes (eager). Lives: with the session's owner.
 //!
 //! Invariants: an answer leaves when all keepers have acknowledged the revision it speaks of, when nobody is left to
-//! keep it, when one of them has no room for it, or when it has waited `eager_wait_ms`, whatever is first; at most [`WITHHELD_MAX`] wait, the next ones
-//! leave at once and are counted like those that waited in vain.
+//! keep it, when nobody has room for it or it is too large, or when it has waited `eager_wait_ms`, whatever is first; at most [`WITHHELD_MAX`] wait, the
+//! next ones leave at once and are counted like those that waited in vain.
 
+use std::collections::VecDeque;
+
+use erlmcp_cluster::replicas::Standing;
 use erlmcp_cluster::{SessionName, Table};
 use erlmcp_protocol::jsonrpc;
 use erlmcp_protocol::seal::TokenText;
@@ -73,10 +76,15 @@ impl Withheld {
         self.count
     }
 
-    fn take(&mut self, name: &SessionName, leaves: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+    /// The sessions for whose copies they wait.
+    pub fn names(&self) -> VecDeque<SessionName> {
+        self.answers.keys().copied().collect()
+    }
+
+    fn take(&mut self, name: &SessionName, leaves: impl FnMut(&Waiting) -> bool) -> Vec<Waiting> {
         let Some(all) = self.answers.get_mut(name) else { return Vec::new() };
         let (leaving, staying): (Vec<_>, Vec<_>) =
-            std::mem::take(all).into_iter().partition(|waiting| leaves(waiting));
+            std::mem::take(all).into_iter().partition(leaves);
         if staying.is_empty() {
             self.answers.remove(name);
         } else {
@@ -116,22 +124,25 @@ impl Engine {
     }
 
     fn must_wait<N: Net>(&mut self, net: &mut N, session: Key) -> bool {
-        let Some(keeping) = &self.keeping else { return false };
+        let Some(keeping) = &mut self.keeping else { return false };
         let Some(session) = self.sessions.get(session) else { return false };
         let is_eager = keeping.limits.sync == Sync::Eager;
         if !is_eager || session.channel != Channel::Streamable {
             return false;
         }
         let name = &session.random;
-        let is_safe = |rev| keeping.replicas.is_safe(name, rev);
-        if keeping.replicas.rev(name).is_none_or(is_safe) {
-            return false;
-        }
-        let is_full = WITHHELD_MAX <= keeping.withheld.count;
-        if is_full {
+        let Some(rev) = keeping.replicas.rev(name) else { return false };
+        keeping.replicas.hurry(name);
+        let waits = match keeping.replicas.standing(name, rev) {
+            Standing::Safe => return false,
+            Standing::Awaited => keeping.withheld.count < WITHHELD_MAX,
+            Standing::Missing => false,
+        };
+        keeping.is_due = true;
+        if !waits {
             net.counters().error("eager_unacknowledged");
         }
-        !is_full
+        waits
     }
 
     fn keep_promise<N: Net>(
@@ -170,34 +181,28 @@ impl Engine {
         }
     }
 
-    /// Copies of a session were acknowledged.
-    pub(super) fn release_safe<N: Net>(&mut self, net: &mut N, name: &SessionName) {
+    /// Something has happened to the copies of a session: what they make safe leaves, and, counted, what nobody will keep
+    /// for now.
+    pub(super) fn release_settled<N: Net>(&mut self, net: &mut N, name: &SessionName) {
         let Some(keeping) = &mut self.keeping else { return };
         let Keeping { replicas, withheld, .. } = &mut **keeping;
-        let leaving = withheld.take(name, |waiting| replicas.is_safe(name, waiting.rev));
-        if !leaving.is_empty() {
-            self.let_go(net, leaving);
+        if !withheld.waits(name) {
+            return;
         }
-    }
-
-    /// A copy up to this revision will not be kept for now: what waits for it leaves, and is counted.
-    pub(super) fn release_unsafe<N: Net>(&mut self, net: &mut N, name: &SessionName, rev: u32) {
-        let Some(keeping) = &mut self.keeping else { return };
-        let leaving = keeping.withheld.take(name, |waiting| waiting.rev <= rev);
-        for _ in &leaving {
+        let mut vain = 0;
+        let leaving = withheld.take(name, |waiting| match replicas.standing(name, waiting.rev) {
+            Standing::Safe => true,
+            Standing::Awaited => false,
+            Standing::Missing => {
+                vain += 1;
+                true
+            }
+        });
+        for _ in 0..vain {
             net.counters().error("eager_unacknowledged");
         }
         if !leaving.is_empty() {
             self.let_go(net, leaving);
-        }
-    }
-
-    /// Who keeps copies has changed.
-    pub(super) fn release_all_safe<N: Net>(&mut self, net: &mut N) {
-        let Some(keeping) = &self.keeping else { return };
-        let names: Vec<SessionName> = keeping.withheld.answers.keys().copied().collect();
-        for name in names {
-            self.release_safe(net, &name);
         }
     }
 

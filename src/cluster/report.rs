@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use erlmcp_cluster::replicas::Copied;
 use erlmcp_shards::stats::{LATENCY_MICROS_MAX, ShardSnapshot};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::{Rates, ShardView, empty_latency, merge_latency, shard_views};
 
 /// First byte of a report.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// A report is no longer, bytes: 256 shards with their numbers need a third of it.
 pub const REPORT_BYTES_MAX: usize = 64 * 1024;
 
@@ -74,6 +75,12 @@ pub struct SyncView {
     pub adopted: u64,
     /// How long the oldest change of a session waits to be copied, milliseconds.
     pub lag_ms: u64,
+    /// Sessions with fewer copies than configured, those without among them.
+    pub short: u64,
+    /// Sessions without a copy: they end with this node.
+    pub uncopied: u64,
+    /// How often a session was said again because its keeper had not acknowledged it, since the start.
+    pub repeats: u64,
 }
 
 impl Report {
@@ -145,6 +152,9 @@ impl SyncView {
             sum.copies += counters.copies_active;
             sum.adopted += counters.sessions_adopted;
             sum.lag_ms = sum.lag_ms.max(counters.sync_lag_ms);
+            sum.short += counters.sessions_copied[1..].iter().sum::<u64>();
+            sum.uncopied += counters.sessions_copied[Copied::None as usize];
+            sum.repeats += counters.sync_repeats;
         }
         sum
     }

@@ -10,6 +10,8 @@ fn shard(number: u16, latencies: &[u64]) -> ShardSnapshot {
     counters.sessions_active = 4;
     counters.sync_lag_ms = u64::from(number) * 10;
     counters.copies_active = 7;
+    counters.sessions_copied = [5, 2, 1];
+    counters.sync_repeats = 6;
     for (index, latency) in latencies.iter().enumerate() {
         counters.latency(["ping", "tools/call"][index % 2], *latency);
     }
@@ -43,6 +45,7 @@ fn a_report_survives_its_journey() {
     assert_eq!((sync.links_out, sync.queue_bytes, sync.refused), (4, 10, 6));
     assert_eq!((sync.drops, sync.unlinked), (6, 2));
     assert_eq!((sync.copies, sync.lag_ms), (14, 10));
+    assert_eq!((sync.short, sync.uncopied, sync.repeats), (6, 2, 12));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use erlmcp_cluster::replicas::Copied;
 use erlmcp_cluster::view::{State, View};
 use erlmcp_shards::mesh::MeshStats;
 use erlmcp_shards::stats::{Counters, ShardSnapshot};
@@ -133,6 +134,26 @@ fn sessions(to: &mut DescriptorEncoder<'_>, shards: &[ShardSnapshot]) -> Written
         "erlmcp_session_copies",
         "Copies of other nodes' sessions kept here",
         each(|counters| counters.copies_active),
+    )?;
+    gauges(
+        to,
+        "erlmcp_sessions_copied",
+        "Sessions of this node by their copies on others: as many as configured, fewer, none",
+        shards.iter().flat_map(|shard| {
+            let counts = &shard.counters.sessions_copied;
+            let kinds = Copied::ALL.into_iter().zip(counts);
+            kinds.map(|(copied, count)| {
+                let labels =
+                    [("shard", shard.shard.to_string()), ("copies", copied.as_str().to_owned())];
+                (labels, *count)
+            })
+        }),
+    )?;
+    counters(
+        to,
+        "erlmcp_sync_repeats",
+        "Sessions said again because their keeper had not acknowledged them",
+        each(|counters| counters.sync_repeats),
     )?;
     counters(
         to,

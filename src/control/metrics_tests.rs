@@ -1,5 +1,7 @@
 //! What a scraper reads.
 
+use std::collections::BTreeSet;
+
 use hdrhistogram::Histogram;
 
 use super::*;
@@ -19,6 +21,66 @@ fn histogram(values: &[u64]) -> Histogram<u64> {
     let mut histogram = Histogram::new_with_bounds(1, 3_600_000_000, 2).unwrap();
     values.iter().for_each(|&value| histogram.saturating_record(value));
     histogram
+}
+
+/// A document of a node that is in a cluster of its own.
+#[track_caller]
+fn check_clustered(shards: Vec<ShardSnapshot>, lines: &[&str]) {
+    let view = Arc::new(View::alone(1, 7, 2));
+    let text = render(shards, None, 1.5, Some(view)).unwrap();
+    for line in lines {
+        assert!(text.lines().any(|found| found == *line), "no line {line:?} in\n{text}");
+    }
+}
+
+#[test]
+fn a_cluster_says_which_sessions_have_their_copies() {
+    let (mut a, b) = (shard(0), shard(1));
+    a.counters.sessions_copied = [7, 2, 1];
+    a.counters.sync_repeats = 4;
+    a.counters.sync_lag_ms = 1_500;
+    check_clustered(
+        vec![a, b],
+        &[
+            "erlmcp_sessions_copied{shard=\"0\",copies=\"all\"} 7",
+            "erlmcp_sessions_copied{shard=\"0\",copies=\"some\"} 2",
+            "erlmcp_sessions_copied{shard=\"0\",copies=\"none\"} 1",
+            "erlmcp_sessions_copied{shard=\"1\",copies=\"none\"} 0",
+            "erlmcp_sync_repeats_total{shard=\"0\"} 4",
+            "erlmcp_sync_lag_seconds 1.5",
+        ],
+    );
+}
+
+/// The names of a row of a table that begins with metrics.
+fn names(row: &str) -> impl Iterator<Item = &str> {
+    let first = row.split('|').nth(1).unwrap_or_default();
+    first.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_readme_names_what_there_is_and_nothing_else() {
+    let readme = include_str!("../../README.md");
+    let rows = readme.lines().skip_while(|line| !line.starts_with("| Metric |"));
+    let told: BTreeSet<&str> =
+        rows.take_while(|line| line.starts_with('|')).flat_map(names).collect();
+    let mut a = shard(0);
+    a.counters.request("ping", OutcomeKind::Ok);
+    a.counters.error("head_timeout");
+    a.counters.latency("ping", 5);
+    a.mesh = Some(Default::default());
+    let text = render(vec![a], Some(1), 1.5, Some(Arc::new(View::alone(1, 7, 1)))).unwrap();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let there: BTreeSet<String> = types
+        .map(|(name, kind)| match kind {
+            "counter" => format!("{name}_total"),
+            // Its one value is 1, and its labels say the rest.
+            "info" => format!("{name}_info"),
+            _ => name.to_owned(),
+        })
+        .collect();
+    let there: BTreeSet<&str> = there.iter().map(String::as_str).collect();
+    assert_eq!(told, there);
 }
 
 #[track_caller]

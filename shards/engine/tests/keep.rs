@@ -11,7 +11,7 @@ use serde_json::json;
 use super::ask::{Heard, Legacy, hello, request};
 use super::world::{NODE, SECRET, Setup, World};
 use crate::config::{ClusterLimits, LAZY_FLUSH_MS, Sync};
-use crate::engine::replicate::UNKEPT_LOOK_MS;
+use crate::engine::visits::UNKEPT_LOOK_MS;
 use crate::service::Service as _;
 
 const NOTHING: [String; 0] = [];

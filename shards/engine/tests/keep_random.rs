@@ -13,7 +13,13 @@ use crate::config::Sync;
 /// Everything that changes a session leaves once it is safe; one failure at a time must lose nothing of it.
 fn run(seed: u64) {
     let nodes = 3 + (seed % 2) as u16;
-    let mut world = World::with(Setup { seed, ..setup(nodes, Sync::Eager) });
+    let mut setup = Setup { seed, ..setup(nodes, Sync::Eager) };
+    // So few sessions are visited in one turn, or over many; then the next failure comes after the last visit.
+    let is_slow = seed % 3 == 0;
+    if is_slow {
+        setup.cluster.as_mut().expect("a cluster").visit_units_per_ms = 1;
+    }
+    let mut world = World::with(setup);
     let mut sessions: Vec<(Legacy, &'static str)> = Vec::new();
     for step in 0..60 {
         let context = format!("seed {seed}, step {step}");
@@ -38,6 +44,11 @@ fn run(seed: u64) {
                 world.lose_node(shard / 2);
                 check(&mut world, &sessions, Some(shard / 2), &context);
                 world.join(shard / 2);
+                if is_slow {
+                    // The newcomer has not been told of all yet.
+                    check(&mut world, &sessions, Some(shard / 2), &context);
+                    world.advance(100);
+                }
             }
             8 => {
                 let other = world.draw(usize::from(nodes)) as u16;
@@ -120,6 +131,9 @@ fn part_and_heal(seed: u64, sync: Sync) {
     let mut setup = Setup { seed, ..setup(nodes, sync) };
     setup.cluster.as_mut().expect("a cluster").replicas = 1 + (seed % 2) as usize;
     setup.limits.session_idle_ms = 300_000;
+    if seed % 4 < 2 {
+        setup.cluster.as_mut().expect("a cluster").visit_units_per_ms = 1;
+    }
     let mut world = World::with(setup);
     for round in 0..4 {
         for step in 0..12 {

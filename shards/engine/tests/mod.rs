@@ -18,6 +18,7 @@ mod handover;
 mod headers;
 mod keep;
 mod keep_random;
+mod keep_short;
 mod leave;
 mod listen;
 mod news_afar;

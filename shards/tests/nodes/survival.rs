@@ -39,7 +39,10 @@ impl Trial {
         let replicas = 1 + usize::from(seed.is_multiple_of(3));
         // At rest both have said everything, so that both must keep everything.
         let sync = if seed % 4 == 1 { Sync::Lazy } else { Sync::Eager };
-        let cluster = ClusterLimits { sync, replicas, ..ClusterLimits::default() };
+        // So few sessions are visited in one turn, or over many.
+        let visit_units_per_ms = [usize::MAX, 1, 10][seed as usize % 7 % 3];
+        let cluster =
+            ClusterLimits { sync, replicas, visit_units_per_ms, ..ClusterLimits::default() };
         let world = World::formed(seed, faults, nodes, cluster);
         Self { world, sessions: Vec::new(), over: Vec::new(), nodes }
     }
