@@ -329,6 +329,10 @@ impl Running {
     fn reload_secret(&mut self) {
         let Some(cluster) = &mut self.cluster else { return };
         match cluster.reread() {
+            Ok(false) if cluster.is_secret_a_credential() => log::info!(
+                "SIGHUP: the cluster's secret is what it was when the unit started (LoadCredential=): a new one \
+                 needs a restart of the unit"
+            ),
             Ok(false) => log::info!("SIGHUP: the cluster's secret is what it was"),
             Ok(true) => {
                 let (secrets, keys) = (cluster.secrets().clone(), cluster.keyring());

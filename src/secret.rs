@@ -54,7 +54,8 @@ impl fmt::Display for SecretError {
             ),
             Why::Unreadable(err) if err.kind() == io::ErrorKind::PermissionDenied => write!(
                 out,
-                "cannot be read by this server's user: chown it to that user (it must not be readable by others)"
+                "cannot be read by this server's user: chown it to that user (it must not be readable by others), or \
+                 have systemd hand it over (LoadCredential=, see systemd/README.md)"
             ),
             Why::Unreadable(err) => write!(out, "cannot be read: {err}"),
             Why::NotAFile => write!(out, "is not a regular file: name the file with the secret"),
@@ -133,7 +134,7 @@ fn read_text(path: &Path) -> Result<Vec<u8>, Why> {
 
 /// Whether systemd put it there for us alone (systemd.exec(5), `LoadCredential=`): it may do so by an access list,
 /// which shows as permissions of the group.
-fn is_credential(path: &Path) -> bool {
+pub fn is_credential(path: &Path) -> bool {
     std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.starts_with(folder))
 }
 

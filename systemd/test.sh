@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The units in a real systemd: they start, serve, reload, drain, restart what hangs, and are closed to the rest.
+# The units in a real systemd: they start, serve, reload, drain, restart what hangs, form a cluster, and are closed to
+# the rest.
 #
 # usage: systemd/test.sh [--binary FILE] [--root FOLDER] [--suite NAME] [--keep] [--help]
 #
@@ -10,7 +11,7 @@
 #
 # Needs root, python3 and, on Debian, `apt-get install debootstrap systemd-container`. The system is booted by
 # systemd-nspawn with a network of its own, and forgets everything at its end; this host is not touched. The system is
-# fetched once (280 MB). Takes about two minutes. The last line is `N passed, N failed`; exit status 0 only if nothing
+# fetched once (280 MB). Takes about half a minute. The last line is `N passed, N failed`; exit status 0 only if nothing
 # failed, 3 if this host cannot run it.
 set -euo pipefail
 
@@ -118,6 +119,8 @@ eventually() {
 is() { [[ $1 == "$2" ]] || { echo "wanted $1, got $2"; return 1; }; }
 matches() { [[ $2 =~ $1 ]] || { echo "wanted $1, got $2"; return 1; }; }
 below() { (($2 < $1)) || { echo "wanted less than $1, got $2"; return 1; }; }
+# says UNIT PATTERN: a line of its journal.
+says() { inside journalctl --quiet --unit "$1" --grep "$2" --lines 1; }
 # property UNIT NAME: as systemd knows it.
 property() { inside systemctl show --property "$2" --value "$1"; }
 # of_main UNIT FILE PATTERN: lines of a file below /proc of the unit's main process.
@@ -185,8 +188,7 @@ check "it runs without capabilities" of_main "$unit" status '^CapBnd:\s000000000
 check "under a system call filter" of_main "$unit" status '^Seccomp:\s2$'
 not_root() { ! of_main "$unit" status '^Uid:\s0\s'; }
 check "and not as root" not_root
-room() { inside journalctl --quiet --unit "$unit" --grep 'room for [0-9]+ connections' --lines 1; }
-check "it logs how many connections there is room for" room
+check "it logs how many connections there is room for" says "$unit" 'room for [0-9]+ connections'
 
 # --- It reloads -------------------------------------------------------------------------------------------------------
 
@@ -195,12 +197,13 @@ tool later '"cat"' | inside tee -a /etc/erlmcp-shard/tools.toml > /dev/null
 check "it reloads" inside systemctl reload "$unit"
 has_later() { matches '"result"' "$(call 8080 later '{}')"; }
 check "and serves the changed catalog" eventually 10 has_later
-same_process() { is "$main" "$(property "$unit" MainPID)"; }
-check "with the same process" same_process
+# runs_as PID UNIT: nothing has restarted it.
+runs_as() { is "$1" "$(property "$2" MainPID)"; }
+check "with the same process" runs_as "$main" "$unit"
 
 # --- It drains --------------------------------------------------------------------------------------------------------
 
-outlives_watchdog() { sleep 5; same_process && is 0 "$(property "$unit" NRestarts)"; }
+outlives_watchdog() { sleep 5; runs_as "$main" "$unit" && is 0 "$(property "$unit" NRestarts)"; }
 check "while every shard answers, the watchdog is content" outlives_watchdog
 call 8080 nap '{}' -w '\n%{http_code}' > "$work/nap.log" 2>&1 &
 nap=$!
@@ -262,8 +265,7 @@ began=$SECONDS
 check "the watchdog notices and the unit starts again" eventually 15 restarts 0
 took=$((SECONDS - began))
 check "soon ($took s; WatchdogSec is 2)" below 8 "$took"
-by_watchdog() { inside journalctl --quiet --unit "$unit" --grep 'Watchdog timeout' --lines 1; }
-check "the journal says that it was the watchdog" by_watchdog
+check "the journal says that it was the watchdog" says "$unit" 'Watchdog timeout'
 check "it serves again" eventually 10 serves 8080
 seen=$(property "$unit" NRestarts)
 inside kill -STOP "$(property "$unit" MainPID)"
@@ -277,10 +279,10 @@ inside systemctl stop "$unit"
 inside systemctl reset-failed "$unit" 2> /dev/null || true
 put /etc/erlmcp-shard/config.toml <<< '[server]
 lisden = "127.0.0.1:8080"'
-refuses() { ! inside systemctl start "$unit"; }
-check "a wrong configuration is refused" refuses
-stays_down() { is failed "$(property "$unit" ActiveState)" && is 0 "$(property "$unit" NRestarts)"; }
-check "and not tried again" stays_down
+refuses() { ! inside systemctl start "$1"; }
+check "a wrong configuration is refused" refuses "$unit"
+stays_down() { is failed "$(property "$1" ActiveState)" && is 0 "$(property "$1" NRestarts)"; }
+check "and not tried again" stays_down "$unit"
 
 # --- Several on one host ----------------------------------------------------------------------------------------------
 
@@ -305,6 +307,9 @@ check "the second on its own" of_main erlmcp-shard@green status "^Cpus_allowed_l
 check "flags of an instance come from its environment file" eventually 10 status_is erlmcp-shard@green ' 3 shards$'
 check "they stop" inside systemctl stop erlmcp-shard@blue erlmcp-shard@green
 
+# shellcheck source-path=SCRIPTDIR
+source "$repository/systemd/test-cluster.sh"
+
 # --- The host's limits, with a real kernel behind them -----------------------------------------------------------------
 
 # A new network namespace begins with the kernel's defaults, so this one is always there to be raised.
@@ -324,7 +329,7 @@ check "that undo it" migrate 0
 exposure() {
     inside systemd-analyze security --no-pager "$1" | sed -nE 's/.*Overall exposure level for [^:]*: ([0-9.]+).*/\1/p'
 }
-for name in erlmcp-shard.service erlmcp-shard@blue.service; do
+for name in erlmcp-shard.service erlmcp-shard@blue.service erlmcp-shard@east.service erlmcp-shard@west.service; do
     score=$(exposure "$name")
     check "systemd-analyze security $name: $score, at most 1.5" \
         awk -v score="$score" 'BEGIN { exit !(score != "" && score <= 1.5) }'

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::kind::{Kind, Mix};
 use super::say::{CallShape, LEGACY, Say};
-use super::talk::{Event, Talk, Voice};
+use super::talk::{Event, Talk};
 use super::target::Target;
+use super::voice::Voice;
 
 /// How long a server may take for anything said here.
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -6,9 +6,61 @@ use serde_json::{Map, Value, json};
 use super::crew::Totals;
 use super::kind::Kind;
 use super::outcome::limits_of_generator;
-use super::pulse::Window;
+use super::pulse::{WINDOW_US, Window};
 use super::record::quantile_ms;
+use super::sample::{Sample, percent};
 use crate::numbers::Spread;
+
+/// What is being measured, in whole half seconds.
+pub struct Measuring {
+    from_window: u64,
+    window: Window,
+    p99s_ms: Vec<f64>,
+    totals: Totals,
+    sample: Sample,
+    /// Of each thread.
+    cpu_ns: Vec<u64>,
+}
+
+impl Measuring {
+    /// From this half second on; the rest is as it was then.
+    pub fn new(from_window: u64, totals: Totals, sample: Sample, cpu_ns: Vec<u64>) -> Self {
+        Self { from_window, window: Window::default(), p99s_ms: Vec::new(), totals, sample, cpu_ns }
+    }
+
+    /// The first half second that counts.
+    pub fn first_window(&self) -> u64 {
+        self.from_window
+    }
+
+    /// One half second, and its 99th percentile.
+    pub fn take(&mut self, p99_ms: Option<f64>, window: Window) {
+        self.p99s_ms.extend(p99_ms);
+        self.window.merge(window);
+    }
+
+    /// What it came to, when the half second `until` begins.
+    pub fn end(self, until: u64, totals: Totals, sample: &Sample, cpu_ns: &[u64]) -> Measured {
+        let spent = cpu_ns
+            .iter()
+            .zip(&self.cpu_ns)
+            .map(|(after, before)| after.saturating_sub(*before))
+            .max();
+        // Threads tell their CPU time at the end of a window, so it is that of whole windows.
+        let whole_s = until.saturating_sub(self.from_window) as f64 * WINDOW_US as f64 / 1e6;
+        Measured {
+            seconds: sample.elapsed_s - self.sample.elapsed_s,
+            whole_s,
+            server_percent: sample.server_percent(&self.sample),
+            server_cpu_ns: sample.server_ns(&self.sample),
+            thread_percent: spent.and_then(|spent| percent(spent, whole_s)),
+            server_rss: sample.server_rss(),
+            window: self.window,
+            p99s_ms: self.p99s_ms,
+            totals: (self.totals, totals),
+        }
+    }
+}
 
 /// What was measured.
 #[derive(Debug)]

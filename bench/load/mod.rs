@@ -29,4 +29,6 @@ pub mod show;
 pub mod talk;
 pub mod target;
 pub mod units;
+pub mod voice;
 pub mod worker;
+pub mod ws;

@@ -27,6 +27,7 @@ pub struct Owner {
     /// How often the slot was reused.
     pub generation: u32,
 }
+
 /// So many, each with so many descriptors, on the calling thread.
 pub fn rings(count: u16, capacity: u32) -> io::Result<Vec<Ring>> {
     let features = probe::probe().map_err(|missing| io::Error::other(missing.to_string()))?;
@@ -46,6 +47,7 @@ pub fn rings(count: u16, capacity: u32) -> io::Result<Vec<Ring>> {
     };
     (0..count).map(ring).collect()
 }
+
 /// For kernels that cannot connect in the ring: a system call each.
 pub fn dial_here(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
@@ -56,6 +58,7 @@ pub fn dial_here(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<S
     socket.connect(&target.into())?;
     Ok(socket)
 }
+
 #[cfg(test)]
 mod tests {
     use super::dial_here;

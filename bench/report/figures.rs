@@ -2,7 +2,7 @@
 
 use super::csv::Column;
 use super::latencies::Interval;
-use super::raw::{Raw, Resources, Windows};
+use super::raw::{Raw, Resources, Steps, Windows};
 use super::unit::Unit;
 use crate::numbers::{Spread, slope};
 
@@ -25,59 +25,50 @@ const JOIN_S: f64 = 1.0;
 /// Every figure, in the order of the page.
 pub fn figures(raw: &Raw) -> Vec<Figure> {
     let mut figures = Vec::new();
-    connections(raw.windows.as_ref(), &mut figures);
+    connections(raw, &mut figures);
     latency(raw, &mut figures);
     resources(raw, &mut figures);
     figures
 }
 
-fn connections(windows: Option<&Windows>, figures: &mut Vec<Figure>) {
-    let mut add = |name, unit, from, value: &dyn Fn(&Windows) -> Option<f64>| {
-        figures.push(Figure { name, value: windows.and_then(value), unit, from });
-    };
-    add("connections asked for", Unit::Count, "connections.csv: highest target", &|windows| {
-        highest(&windows.target)
-    });
-    add("connections, most at once", Unit::Count, "connections.csv: highest actual", &|windows| {
-        highest(&windows.actual)
-    });
+fn connections(raw: &Raw, figures: &mut Vec<Figure>) {
+    let windows = raw.windows.as_ref();
+    let mut add = |name, value, unit, from| figures.push(Figure { name, value, unit, from });
+    let asked = windows.and_then(|windows| highest(&windows.target));
+    add("connections asked for", asked, Unit::Count, "connections.csv: highest target");
+    let most = windows.and_then(|windows| highest(&windows.actual));
+    add("connections, most at once", most, Unit::Count, "connections.csv: highest actual");
     add(
         "connections lost while held",
+        windows.and_then(lost_while_held),
         Unit::Count,
         "connections.csv: highest target less the lowest actual, after all were there and while \
          all were asked for",
-        &|windows| {
-            let (asked, full) = (highest(&windows.target)?, row_when_full(windows)?);
-            let held = windows.target.iter().zip(&windows.actual).skip(full);
-            let held = held.take_while(|(target, _)| **target == Some(asked));
-            let lowest = held.filter_map(|(_, actual)| *actual).reduce(f64::min)?;
-            Some((asked - lowest).max(0.0))
-        },
     );
     add(
         "time until all were there",
+        windows.and_then(ramp_s),
         Unit::Seconds,
         "connections.csv: from the last row without a connection to the first with all",
-        &ramp_s,
     );
-    add(
-        "connect rate over the ramp",
-        Unit::PerSecond,
-        "connections.csv: connections asked for by time until all were there",
-        &|windows| {
-            let seconds = ramp_s(windows).filter(|seconds| 0.0 < *seconds)?;
-            Some(highest(&windows.target)? / seconds)
-        },
-    );
-    add(
-        "highest connect rate",
-        Unit::PerSecond,
-        "connections.csv: highest rate of a row",
-        &|windows| highest(&windows.connect_rate),
-    );
-    add("errors", Unit::Count, "connections.csv: errors, last row", &|windows| {
-        windows.errors.iter().rev().find_map(|errors| *errors)
-    });
+    // Between its steps a ladder opens nothing, and most of them open within one row of
+    // connections.csv.
+    let (rate, from) = match raw.steps.as_ref().filter(|steps| 1 < climb(steps).count()) {
+        Some(steps) => (
+            climb_rate(steps),
+            "detailed.csv: connections of the highest step by the time they took to open, step by \
+             step",
+        ),
+        None => (
+            windows.and_then(ramp_rate),
+            "connections.csv: connections asked for by time until all were there",
+        ),
+    };
+    add("connect rate over the ramp", rate, Unit::PerSecond, from);
+    let rate = windows.and_then(|windows| highest(&windows.connect_rate));
+    add("highest connect rate", rate, Unit::PerSecond, "connections.csv: highest rate of a row");
+    let errors = windows.and_then(|windows| windows.errors.iter().rev().find_map(|errors| *errors));
+    add("errors", errors, Unit::Count, "connections.csv: errors, last row");
 }
 
 fn latency(raw: &Raw, figures: &mut Vec<Figure>) {
@@ -151,12 +142,43 @@ fn resources(raw: &Raw, figures: &mut Vec<Figure>) {
     add("memory of kernel objects per connection", per_connection(slab), Unit::Bytes, from);
 }
 
+fn lost_while_held(windows: &Windows) -> Option<f64> {
+    let (asked, full) = (highest(&windows.target)?, row_when_full(windows)?);
+    let held = windows.target.iter().zip(&windows.actual).skip(full);
+    let held = held.take_while(|(target, _)| **target == Some(asked));
+    let lowest = held.filter_map(|(_, actual)| *actual).reduce(f64::min)?;
+    Some((asked - lowest).max(0.0))
+}
+
 /// From the last row without a connection, or the first row, to the first with all that were asked
 /// for.
 fn ramp_s(windows: &Windows) -> Option<f64> {
     let full = row_when_full(windows)?;
     let before = windows.actual[..full].iter().rposition(|actual| *actual == Some(0.0));
     Some(windows.elapsed[full] - windows.elapsed[before.unwrap_or(0)])
+}
+
+fn ramp_rate(windows: &Windows) -> Option<f64> {
+    let seconds = ramp_s(windows).filter(|seconds| 0.0 < *seconds)?;
+    Some(highest(&windows.target)? / seconds)
+}
+
+/// Steps with more connections than any before: how many came, and how many per second.
+fn climb(steps: &Steps) -> impl Iterator<Item = (f64, Option<f64>)> {
+    let mut most = 0.0;
+    steps.connections.iter().zip(&steps.per_s).filter_map(move |(there, per_s)| {
+        let came = there - most;
+        most = most.max(*there);
+        (0.0 < came).then_some((came, *per_s))
+    })
+}
+
+/// `None` if a step does not say how fast its own came.
+fn climb_rate(steps: &Steps) -> Option<f64> {
+    let came: f64 = climb(steps).map(|(came, _)| came).sum();
+    let seconds: Option<f64> =
+        climb(steps).map(|(came, per_s)| Some(came / per_s.filter(|rate| 0.0 < *rate)?)).sum();
+    Some(came / seconds?)
 }
 
 fn row_when_full(windows: &Windows) -> Option<usize> {
@@ -240,3 +262,7 @@ fn mean(column: &Column) -> Option<f64> {
     let (sum, count) = column.iter().flatten().fold((0.0, 0), |(sum, n), x| (sum + x, n + 1));
     (0 < count).then(|| sum / f64::from(count))
 }
+
+#[cfg(test)]
+#[path = "figures_tests.rs"]
+mod tests;

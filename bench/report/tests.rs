@@ -1,12 +1,10 @@
-//! The figures and the page of the sample folders, and what happens when something is missing or
+//! The page of the sample folders, and what happens when something is missing or
 //! malformed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::figures::figures;
-use super::raw::Raw;
 use super::{FILE, write};
 
 /// A copy of a sample folder that a test may spoil; gone when dropped.
@@ -55,22 +53,9 @@ impl Drop for Folder {
     }
 }
 
-fn samples() -> PathBuf {
+/// Where the samples lie.
+pub fn samples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("report/sample")
-}
-
-#[track_caller]
-fn check(sample: &str, expect: &[(&str, Option<f64>)]) {
-    let figures = figures(&Raw::read(&samples().join(sample)).unwrap());
-    for (name, expect) in expect {
-        let figure = figures.iter().find(|figure| figure.name == *name);
-        let value = figure.unwrap_or_else(|| panic!("no figure is called {name}")).value;
-        let is_right = match (value, expect) {
-            (Some(value), Some(expect)) => (value - expect).abs() <= expect.abs() * 0.002,
-            (value, expect) => value.is_none() && expect.is_none(),
-        };
-        assert!(is_right, "{sample}: {name} is {value:?}, not {expect:?}");
-    }
 }
 
 /// Takes one file away, or spoils it, and expects this complaint, without a page.
@@ -82,83 +67,6 @@ fn check_spoilt(sample: &str, name: &str, from: &str, to: &str, expect: &str) {
     let expect = format!("{}/{expect}", folder.path().display());
     assert!(wrong.starts_with(&expect), "{wrong}\nis not\n{expect}");
     assert!(!folder.path().join(FILE).exists(), "no page of malformed files");
-}
-
-#[test]
-fn the_figures_are_those_of_the_raw_files() {
-    // Computed apart from this program: from the CSV files by hand, from the histogram by another
-    // reader.
-    check(
-        "hold",
-        &[
-            ("connections asked for", Some(20_000.0)),
-            ("connections, most at once", Some(20_000.0)),
-            ("connections lost while held", Some(0.0)),
-            ("time until all were there", Some(4.0)),
-            ("connect rate over the ramp", Some(5000.0)),
-            ("highest connect rate", Some(5000.0)),
-            ("errors", Some(2.0)),
-            ("calls", Some(24_915.0)),
-            ("calls per second", Some(958.269)),
-            ("latency, mean", Some(0.36189)),
-            ("latency p50", Some(0.331)),
-            ("latency p90", Some(0.448)),
-            ("latency p95", Some(0.502)),
-            ("latency p99", Some(0.653)),
-            ("latency p99.9", Some(3.591)),
-            ("latency p99.99", Some(4.375)),
-            ("latency, longest", Some(4.687)),
-            ("p99 by p50 (fairness)", Some(1.9728)),
-            ("p99 of half a second, median", Some(1.5935)),
-            ("p99 of half a second, best", Some(1.217)),
-            ("p99 of half a second, worst", Some(15.039)),
-            ("CPU of the server, mean", Some(68.7483)),
-            ("CPU of the server, highest", Some(94.8)),
-            ("CPU of the generator, mean", Some(54.9067)),
-            ("CPU of the generator, highest", Some(84.1)),
-            ("CPU of the server per call", Some(677.50)),
-            ("memory of the server, first", Some(12_582_912.0)),
-            ("memory of the server, highest", Some(22_822_912.0)),
-            ("memory of the server per connection", Some(512.0)),
-            ("memory of socket buffers, highest", Some(804_096.0)),
-            ("memory of socket buffers per connection", Some(0.0)),
-            ("memory of kernel objects per connection", Some(4700.0)),
-        ],
-    );
-}
-
-#[test]
-fn what_no_raw_file_tells_is_not_measured() {
-    check(
-        "ladder",
-        &[
-            ("connections, most at once", Some(50_000.0)),
-            ("memory of the server per connection", Some(600.0)),
-            ("calls", None),
-            ("calls per second", None),
-            ("latency p99", None),
-            ("CPU of the server per call", None),
-            ("memory of socket buffers, highest", None),
-            ("memory of kernel objects per connection", None),
-        ],
-    );
-    check("compare", &[("connections asked for", None), ("errors", None), ("latency p50", None)]);
-}
-
-#[test]
-fn connections_lost_while_held_are_counted_and_those_let_go_are_not() {
-    let lost = |rows: &str| {
-        let folder = Folder::copy("ladder");
-        let path = folder.path().join("connections.csv");
-        let text = fs::read_to_string(&path).unwrap();
-        let header = text.lines().next().unwrap();
-        fs::write(&path, format!("{header}\n{rows}")).unwrap();
-        let figures = figures(&Raw::read(folder.path()).unwrap());
-        figures.iter().find(|one| one.name == "connections lost while held").unwrap().value
-    };
-    assert_eq!(lost("1,0,9,0,0,,,,0\n2,1,9,9,9,,,,0\n3,2,9,7,0,,,,0\n4,3,9,8,0,,,,0"), Some(2.0));
-    assert_eq!(lost("1,0,9,0,0,,,,0\n2,1,9,9,9,,,,0\n3,2,0,9,0,,,,0\n4,3,0,0,0,,,,0"), Some(0.0));
-    assert_eq!(lost("1,0,9,0,0,,,,0\n2,1,9,8,9,,,,0"), None, "never were all there");
 }
 
 #[test]

@@ -126,4 +126,9 @@ impl ClusterSeat {
         self.secrets = secrets;
         Ok(is_new)
     }
+
+    /// Whether systemd handed the secret over when the unit started: a changed file is then seen after a restart.
+    pub fn is_secret_a_credential(&self) -> bool {
+        secret::is_credential(&self.secret_file)
+    }
 }

@@ -4,15 +4,16 @@
 //! Order of use: [`Clients::open`], [`Clients::load`], [`Clients::probe`] or [`Clients::sweep`] say what shall be done;
 //! [`Clients::turn`], again and again, does it. What came of it stands in the book.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::agenda::Agenda;
+use super::ask::{Ask, Fate, Purpose, What};
 use super::book::{Attempt, Book, Ending, Session};
 use super::dice::Dice;
 use super::exchange::Answer;
 use super::lines::{Event, Lines};
-use crate::load::check::{Checker, Verdict};
+use crate::load::check::Checker;
 use crate::load::kind::Kind;
 use crate::load::pulse::{Clock, Window};
 use crate::load::roam::home;
@@ -23,56 +24,12 @@ use crate::request::ID_FIRST;
 
 /// No answer for so long, and the connection is given up.
 const ANSWER_PATIENCE_US: u64 = 2_000_000;
-/// A call is tried for so long.
-const CALL_PATIENCE_US: u64 = 30_000_000;
-/// Where the server does not say when to come again.
-const AGAIN_US: u64 = 100_000;
-/// A probe does not wait for what it is told: it shall find out when a session answers.
-const PROBE_AGAIN_US: u64 = 50_000;
 /// Between two attempts to reach a node that is down.
 const TRIAL_US: u64 = 250_000;
-/// Calls that wait for a connection.
-const READY_MAX: usize = 200_000;
-/// Probes under way at once.
-const PROBES_MAX: usize = 64;
 /// The longest turn.
 const TURN_MAX: Duration = Duration::from_millis(2);
 /// What is due within this is waited for awake.
 const AWAKE_US: u64 = 50;
-
-/// Why a session is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Purpose {
-    /// The steady load.
-    Load,
-    /// To find out whether a session of the node that failed answers.
-    Probe,
-    /// To find out whether every session is there.
-    Sweep,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
-    /// A new session.
-    Open,
-    /// A session's `notifications/initialized`.
-    Acknowledge(u32),
-    /// A call in a session.
-    Call(u32, Purpose),
-    /// Whether the node is well.
-    Health,
-}
-
-/// Something to be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Ask {
-    what: What,
-    /// Only there.
-    at: Option<u16>,
-    due_us: u64,
-    sent_us: u64,
-    id: u64,
-}
 
 /// A node as its clients see it.
 #[derive(Debug)]
@@ -103,17 +60,7 @@ pub struct Clients {
     dice: Dice,
     /// By line.
     asks: Vec<Option<Ask>>,
-    ready: VecDeque<Ask>,
-    later: BinaryHeap<Reverse<(u64, Ask)>>,
-    load: Option<Schedule>,
-    /// Sessions in the order in which the load uses them.
-    order: Vec<u32>,
-    next: usize,
-    probe: Option<Schedule>,
-    to_probe: VecDeque<u32>,
-    probing: usize,
-    sweeping: usize,
-    opening: usize,
+    agenda: Agenda,
     next_id: u64,
     events: Vec<Event>,
     /// Lines given up in this turn.
@@ -152,16 +99,7 @@ impl Clients {
             says,
             dice: Dice::new(seed),
             asks: Vec::new(),
-            ready: VecDeque::new(),
-            later: BinaryHeap::new(),
-            load: None,
-            order: Vec::new(),
-            next: 0,
-            probe: None,
-            to_probe: VecDeque::new(),
-            probing: 0,
-            sweeping: 0,
-            opening: 0,
+            agenda: Agenda::default(),
             next_id: ID_FIRST,
             events: Vec::new(),
             hung_up: Vec::new(),
@@ -174,43 +112,38 @@ impl Clients {
         let up: Vec<u16> = (0..self.nodes.len() as u16).filter(|node| self.is_up(*node)).collect();
         for number in 0..count {
             let spread = up.get(number % up.len().max(1)).copied();
-            self.opening += 1;
-            self.ready.push_back(ask(What::Open, at.or(spread), now));
+            self.agenda.open(at.or(spread), now);
         }
     }
 
     /// Sessions that are not there yet.
     pub fn opening(&self) -> usize {
-        self.opening
+        self.agenda.opening()
     }
 
     /// Uses sessions in turns, in any order, at this rate from now on; `None`: no longer.
     pub fn load(&mut self, per_s: Option<f64>) {
-        self.order = (0..self.book.sessions.len() as u32).collect();
-        self.dice.shuffle(&mut self.order);
-        self.load = per_s.map(|per_s| Schedule::new(self.clock.us(), per_s));
+        let mut order: Vec<u32> = (0..self.book.sessions.len() as u32).collect();
+        self.dice.shuffle(&mut order);
+        self.agenda.load(order, per_s.map(|per_s| Schedule::new(self.clock.us(), per_s)));
     }
 
     /// Asks each session of the node that failed until it answers, at this rate.
     pub fn probe(&mut self, per_s: f64) {
         let mut sessions: Vec<u32> = self.book.of_victim().map(|(index, _)| index).collect();
         self.dice.shuffle(&mut sessions);
-        self.to_probe = sessions.into();
-        self.probe = Some(Schedule::new(self.clock.us(), per_s));
+        self.agenda.probe(sessions, Schedule::new(self.clock.us(), per_s));
     }
 
     /// Uses these sessions once more, anywhere or on one node.
     pub fn sweep(&mut self, sessions: impl IntoIterator<Item = u32>, at: Option<u16>) {
         let now = self.clock.us();
-        for session in sessions {
-            self.sweeping += 1;
-            self.ready.push_back(ask(What::Call(session, Purpose::Sweep), at, now));
-        }
+        sessions.into_iter().for_each(|session| self.agenda.sweep(session, at, now));
     }
 
     /// Sessions of sweeps that are not through.
     pub fn sweeping(&self) -> usize {
-        self.sweeping
+        self.agenda.sweeping()
     }
 
     /// Connections that there should be.
@@ -232,7 +165,7 @@ impl Clients {
     pub fn turn(&mut self) {
         let now = self.clock.us();
         self.keep_lines(now);
-        self.gather(now);
+        self.agenda.gather(&mut self.book, now);
         self.place(now);
         let mut events = std::mem::take(&mut self.events);
         self.lines.turn(self.sleep(), &mut events);
@@ -254,10 +187,9 @@ impl Clients {
 
     fn sleep(&self) -> Option<Duration> {
         let now = self.clock.us();
-        let due = [self.load, self.probe.filter(|_| !self.to_probe.is_empty())];
-        let due = due.into_iter().flatten().map(|one| one.next_us()).min().unwrap_or(u64::MAX);
+        let due = self.agenda.next_us().unwrap_or(u64::MAX);
         let wait = Duration::from_micros(due.saturating_sub(now)).min(TURN_MAX);
-        let is_busy = !self.ready.is_empty() && self.nodes.iter().any(|node| !node.idle.is_empty());
+        let is_busy = self.agenda.is_ready() && self.nodes.iter().any(|node| !node.idle.is_empty());
         (!is_busy && Duration::from_micros(AWAKE_US) <= wait).then_some(wait)
     }
 
@@ -278,37 +210,10 @@ impl Clients {
         }
     }
 
-    /// Everything that is due becomes ready.
-    fn gather(&mut self, now: u64) {
-        while let Some(at) = self.load.as_mut().and_then(|load| load.take(now)) {
-            if self.order.is_empty() || READY_MAX <= self.ready.len() {
-                self.book.missed += 1;
-                continue;
-            }
-            let session = self.order[self.next % self.order.len()];
-            self.next = self.next.wrapping_add(1);
-            self.ready.push_back(ask(What::Call(session, Purpose::Load), None, at));
-        }
-        while self.later.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-            let Some(Reverse((_, again))) = self.later.pop() else { break };
-            // Who has waited goes first.
-            self.ready.push_front(again);
-        }
-        while self.probing < PROBES_MAX && !self.to_probe.is_empty() {
-            let Some(at) = self.probe.as_mut().and_then(|probe| probe.take(now)) else { break };
-            let Some(session) = self.to_probe.pop_front() else { break };
-            // The load may have found it first.
-            if self.book.sessions[session as usize].answered_us.is_none() {
-                self.probing += 1;
-                self.ready.push_back(ask(What::Call(session, Purpose::Probe), None, at));
-            }
-        }
-    }
-
     /// Gives what is ready to idle lines; what finds none keeps its place.
     fn place(&mut self, now: u64) {
         let mut left = VecDeque::new();
-        while let Some(next) = self.ready.pop_front() {
+        while let Some(next) = self.agenda.take() {
             if self.nodes.iter().all(|node| node.idle.is_empty()) {
                 left.push_back(next);
                 break;
@@ -323,9 +228,7 @@ impl Clients {
                 None => left.push_back(next),
             }
         }
-        while let Some(ask) = left.pop_back() {
-            self.ready.push_front(ask);
-        }
+        self.agenda.put_back(left);
     }
 
     fn line_for(&mut self, at: Option<u16>, avoid: Option<u16>) -> Option<u32> {
@@ -373,7 +276,7 @@ impl Clients {
             true => node.idle.push(line),
             false => {
                 let now = self.clock.us();
-                self.say(line, ask(What::Health, None, now), now);
+                self.say(line, Ask::new(What::Health, None, now), now);
             }
         }
     }
@@ -391,7 +294,7 @@ impl Clients {
         } else {
             self.nodes[usize::from(index)].idle.push(line);
         }
-        let ending = self.judge(&asked, answer);
+        let ending = asked.judge(answer, &mut self.checker);
         self.conclude(asked, index, ending, answer, now);
     }
 
@@ -400,25 +303,6 @@ impl Clients {
         self.nodes[usize::from(node)].lines -= 1;
         self.lines.close(line);
         self.hung_up.push(line);
-    }
-
-    fn judge(&mut self, asked: &Ask, answer: &Answer) -> Ending {
-        match (asked.what, answer.status) {
-            (_, 429 | 503) => Ending::Again(answer.retry_after_s, answer.complaint()),
-            (What::Open | What::Health, 200) => Ending::Right,
-            (What::Acknowledge(_), 200..=299) => Ending::Right,
-            (What::Call(..), 200) => match self.checker.check(&answer.message, asked.id) {
-                Verdict::Right => Ending::Right,
-                _ if answer.is_retryable() => {
-                    Ending::Again(answer.retry_after_s, answer.complaint())
-                }
-                Verdict::Wrong(why) => Ending::Wrong(why),
-                Verdict::Other => Ending::Wrong("a stream without the answer".to_owned()),
-            },
-            (What::Call(..) | What::Acknowledge(_), 404) => Ending::Gone(answer.complaint()),
-            _ if answer.is_retryable() => Ending::Again(answer.retry_after_s, answer.complaint()),
-            _ => Ending::Wrong(answer.complaint()),
-        }
     }
 
     fn ended(&mut self, line: u32, why: String, now: u64) {
@@ -462,59 +346,37 @@ impl Clients {
 
     /// An attempt is over: the book is told, and what failed is tried again.
     fn conclude(&mut self, asked: Ask, node: u16, ending: Ending, answer: &Answer, now: u64) {
-        let session = match asked.what {
-            What::Health => return,
-            What::Open => None,
-            What::Acknowledge(session) | What::Call(session, _) => Some(session),
-        };
-        let attempt = Attempt { session, target: node, sent_us: asked.sent_us };
+        if asked.what == What::Health {
+            return;
+        }
+        let attempt = Attempt { session: asked.session(), target: node, sent_us: asked.sent_us };
         self.book.end(attempt, &ending, asked.due_us, now);
-        match (asked.what, &ending) {
-            (What::Open, Ending::Right) => match answer.session.clone() {
-                None => self.book.given_up += 1,
-                Some(id) => {
+        match asked.fate(&ending, now) {
+            Fate::Again(at) => return self.agenda.again(at, asked),
+            Fate::GivenUp => self.book.given_up += 1,
+            Fate::Done => match (asked.what, &answer.session) {
+                (What::Open, None) => self.book.given_up += 1,
+                (What::Open, Some(id)) => {
                     let index = self.book.sessions.len() as u32;
                     self.book.sessions.push(Session {
-                        home: home(&id),
-                        id,
+                        home: home(id),
+                        id: id.clone(),
                         target: node,
                         answered_us: None,
                         attempts: 0,
                         refusal: None,
                         is_lost: false,
                     });
-                    self.ready.push_front(ask(What::Acknowledge(index), None, now));
-                    return;
+                    return self.agenda.acknowledge(index, now);
                 }
+                (What::Call(_, Purpose::Load), _) if ending == Ending::Right => {
+                    self.window.call(Kind::Session, now.saturating_sub(asked.due_us));
+                }
+                _ => {}
             },
-            (What::Call(_, Purpose::Load), Ending::Right) => {
-                self.window.call(Kind::Session, now.saturating_sub(asked.due_us));
-            }
-            (_, Ending::Right) => {}
-            // A client whose session is gone has nothing to try again.
-            (What::Call(_, Purpose::Load | Purpose::Sweep), Ending::Gone(_)) => {}
-            (_, ending) if now < asked.due_us + CALL_PATIENCE_US => {
-                let wait = match (asked.what, ending) {
-                    (What::Call(_, Purpose::Probe), _) => PROBE_AGAIN_US,
-                    (_, Ending::Again(Some(seconds), _)) => u64::from(*seconds) * 1_000_000,
-                    (_, Ending::Cut(_) | Ending::Late) => 0,
-                    _ => AGAIN_US,
-                };
-                return self.later.push(Reverse((now + wait, asked)));
-            }
-            _ => self.book.given_up += 1,
         }
-        match asked.what {
-            What::Open | What::Acknowledge(_) => self.opening -= 1,
-            What::Call(_, Purpose::Probe) => self.probing -= 1,
-            What::Call(_, Purpose::Sweep) => self.sweeping -= 1,
-            What::Call(_, Purpose::Load) | What::Health => {}
-        }
+        self.agenda.done(asked.what);
     }
-}
-
-fn ask(what: What, at: Option<u16>, due_us: u64) -> Ask {
-    Ask { what, at, due_us, sent_us: 0, id: 0 }
 }
 
 /// Where there was no answer.

@@ -1,10 +1,13 @@
 //! Sessions of a cluster while one of its nodes fails: who is asked what, over which connection, and what came of it.
 //!
 //! [`exchange`] is one request and its answer without a socket; [`lines`] are connections to all nodes on one ring;
-//! [`book`] knows every session and counts what went wrong, and whose fault it was; [`clients`] joins them into clients
-//! that call, retry and find their way round a node that is down; [`watch`] asks the survivors what they see;
-//! [`course`] writes down how it went, half second by half second.
+//! [`book`] knows every session and counts what went wrong, and whose fault it was; [`ask`] is what is asked, and what
+//! follows from its answer; [`agenda`] says what is next; [`clients`] joins them into clients that call, retry and find
+//! their way round a node that is down; [`watch`] asks the survivors what they see; [`course`] writes down how it went,
+//! half second by half second.
 
+pub mod agenda;
+pub mod ask;
 pub mod book;
 pub mod clients;
 pub mod course;

@@ -1,197 +1,17 @@
-//! The command line of the scenarios. They share most options.
+//! What each scenario may be told beside what all share, with an example each.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use argh::FromArgs;
 
-use super::failover::Fault;
-use super::kind::Mix;
-use super::roam::Place;
-use super::units::{Bytes, Count, Percent, Span};
+use super::super::failover::Fault;
+use super::super::kind::Mix;
+use super::super::roam::Place;
+use super::super::units::{Bytes, Count, Percent, Span};
+use super::Options;
+use super::lists::{parse_cores, parse_counts, parse_sources};
 use crate::cli::List;
-
-/// What all scenarios may be told. What is `None` each decides for itself.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// URLs of the endpoints, between commas.
-    pub target: Option<String>,
-    /// Addresses for lines of JSON, in the same order.
-    pub tcp: Option<String>,
-    /// The servers' processes, or files that hold their numbers.
-    pub pid: Option<String>,
-    /// Commands that start the servers.
-    pub start: Vec<String>,
-    /// Connections.
-    pub connections: Option<Count>,
-    /// How long to measure.
-    pub duration: Option<Span>,
-    /// Calls per second.
-    pub rate: Option<Count>,
-    /// New connections per second, at most.
-    pub connect_rate: Option<Count>,
-    /// Kinds of clients.
-    pub mix: Option<Mix>,
-    /// Where sessions are used from.
-    pub roam: Option<Place>,
-    /// Text of a call.
-    pub payload: Option<Bytes>,
-    /// Tool to call instead of `echo`.
-    pub tool: Option<String>,
-    /// Its arguments.
-    pub arguments: Option<String>,
-    /// Resource that listeners subscribe to.
-    pub uri: Option<String>,
-    /// Nothing is called on arrival.
-    pub bare: bool,
-    /// Threads of the load.
-    pub threads: Option<usize>,
-    /// Cores they run on.
-    pub cores: Vec<usize>,
-    /// Rings, over all threads.
-    pub rings: Option<u16>,
-    /// Source addresses.
-    pub sources: Vec<IpAddr>,
-    /// Threshold.
-    pub min_success: Option<Percent>,
-    /// Threshold.
-    pub max_p99: Option<Span>,
-    /// Folder of this run.
-    pub output: Option<PathBuf>,
-}
-
-macro_rules! scenarios {
-    ($(
-        $(#[$meta:meta])*
-        $name:ident { $($(#[$field_meta:meta])* $field:ident: [$($type:tt)*],)* }
-    )*) => {$(
-        $(#[$meta])*
-        pub struct $name {
-            $($(#[$field_meta])* pub $field: $($type)*,)*
-
-            /// MCP endpoint of any server, or of several between commas: connections are dealt out evenly;
-            /// default http://127.0.0.1:8080/mcp
-            #[argh(option, arg_name = "URL,URL")]
-            pub target: Option<String>,
-
-            /// where each takes lines of JSON; default 127.0.0.1:9001 if the target is the default
-            #[argh(option, arg_name = "IP:PORT,IP:PORT")]
-            pub tcp: Option<String>,
-
-            /// process of each server, to measure its CPU and memory; a file that holds the number will do
-            #[argh(option, arg_name = "PID,PID")]
-            pub pid: Option<String>,
-
-            /// start the server with this command, measure it, end it; again for each further server. A command
-            /// that starts several and returns needs --target, and --pid to measure them
-            #[argh(option, arg_name = "COMMAND")]
-            pub start: Vec<String>,
-
-            /// connections, e.g. 100K
-            #[argh(option, arg_name = "N")]
-            pub connections: Option<Count>,
-
-            /// how long to measure, e.g. 30s or 5m
-            #[argh(option, arg_name = "TIME")]
-            pub duration: Option<Span>,
-
-            /// calls per second, e.g. 50K
-            #[argh(option, arg_name = "N")]
-            pub rate: Option<Count>,
-
-            /// new connections per second at most; default: as fast as it goes
-            #[argh(option, arg_name = "N")]
-            pub connect_rate: Option<Count>,
-
-            /// kinds of clients with weights: http, session, stream, listen, ws, tcp
-            #[argh(option, arg_name = "MIX")]
-            pub mix: Option<Mix>,
-
-            /// use sessions over connections to another shard of their node, or to another node: shard, node, far (a
-            /// shard of another node that has no link of its own to there)
-            #[argh(option, arg_name = "PLACE")]
-            pub roam: Option<Place>,
-
-            /// bytes of text in each call, e.g. 1KiB; default a sentence
-            #[argh(option, arg_name = "BYTES")]
-            pub payload: Option<Bytes>,
-
-            /// tool to call; default echo, whose text is checked
-            #[argh(option, arg_name = "NAME")]
-            pub tool: Option<String>,
-
-            /// its arguments, as JSON
-            #[argh(option, arg_name = "JSON")]
-            pub arguments: Option<String>,
-
-            /// resource that listeners subscribe to and that is published; default demo://echo/update
-            #[argh(option, arg_name = "URI")]
-            pub uri: Option<String>,
-
-            /// do not call once on arrival: a connection counts before the server has answered on it
-            #[argh(switch)]
-            pub bare: bool,
-
-            /// threads of the load; default half of the cores
-            #[argh(option, arg_name = "N")]
-            pub threads: Option<usize>,
-
-            /// cores to pin them to, e.g. 1 or 4-7
-            #[argh(option, arg_name = "LIST", from_str_fn(parse_cores), default = "List(vec![])")]
-            pub cores: List<usize>,
-
-            /// rings of all threads together; default as many as descriptors ask for
-            #[argh(option, arg_name = "N")]
-            pub rings: Option<u16>,
-
-            /// source addresses in turns; default loopback ones towards loopback
-            #[argh(option, arg_name = "IP,IP", from_str_fn(parse_sources), default = "List(vec![])")]
-            pub source: List<IpAddr>,
-
-            /// exit code 1 if less of what was tried went well, e.g. 99.9
-            #[argh(option, arg_name = "PERCENT")]
-            pub min_success: Option<Percent>,
-
-            /// exit code 1 if the 99th percentile is longer, e.g. 50ms
-            #[argh(option, arg_name = "TIME")]
-            pub max_p99: Option<Span>,
-
-            /// folder of this run; default results/SCENARIO-TIME
-            #[argh(option, arg_name = "DIR")]
-            pub output: Option<PathBuf>,
-        }
-
-        impl $name {
-            /// What it shares with the others.
-            pub fn options(&self) -> Options {
-                Options {
-                    target: self.target.clone(),
-                    tcp: self.tcp.clone(),
-                    pid: self.pid.clone(),
-                    start: self.start.clone(),
-                    connections: self.connections,
-                    duration: self.duration,
-                    rate: self.rate,
-                    connect_rate: self.connect_rate,
-                    mix: self.mix,
-                    roam: self.roam,
-                    payload: self.payload,
-                    tool: self.tool.clone(),
-                    arguments: self.arguments.clone(),
-                    uri: self.uri.clone(),
-                    bare: self.bare,
-                    threads: self.threads,
-                    cores: self.cores.0.clone(),
-                    rings: self.rings,
-                    sources: self.source.0.clone(),
-                    min_success: self.min_success,
-                    max_p99: self.max_p99,
-                    output: self.output.clone(),
-                }
-            }
-        }
-    )*};
-}
 
 scenarios! {
     /// How fast connections arrive: each is opened, makes its handshake and one call, and stays.
@@ -364,37 +184,6 @@ fn default_sizes() -> List<Count> {
     List(vec![Count(64), Count(1000)])
 }
 
-fn parse_counts(text: &str) -> Result<List<Count>, String> {
-    let counts = text.split(',').map(|word| word.trim().parse::<Count>());
-    match counts.collect::<Result<Vec<_>, _>>()? {
-        counts if counts.iter().any(|count| count.0 == 0) => Err("0 connections are none".into()),
-        counts => Ok(List(counts)),
-    }
-}
-
-fn parse_sources(text: &str) -> Result<List<IpAddr>, String> {
-    let parse = |word: &str| word.trim().parse().map_err(|_| format!("{word:?} is no IP address"));
-    text.split(',').map(parse).collect::<Result<_, _>>().map(List)
-}
-
-/// `1`, `0,2`, `4-7`.
-fn parse_cores(text: &str) -> Result<List<usize>, String> {
-    let mut cores = Vec::new();
-    for word in text.split(',').map(str::trim) {
-        let (first, last) = word.split_once('-').unwrap_or((word, word));
-        let parse = |text: &str| text.parse::<usize>().map_err(|_| format!("{word:?} is no core"));
-        let (first, last) = (parse(first)?, parse(last)?);
-        if last < first || CORES_MAX <= last {
-            return Err(format!("{word:?} is no range of cores"));
-        }
-        cores.extend(first..=last);
-    }
-    Ok(List(cores))
-}
-
-/// No host has more.
-const CORES_MAX: usize = 4096;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -432,15 +221,5 @@ mod tests {
         check::<CompareArgs>("compare");
         check::<ForwardArgs>("forward");
         check::<FailoverArgs>("failover");
-    }
-
-    #[test]
-    fn lists_are_read_word_by_word() {
-        assert_eq!(parse_cores("1,4-6"), Ok(List(vec![1, 4, 5, 6])));
-        assert_eq!(parse_counts("64,1K"), Ok(List(vec![Count(64), Count(1000)])));
-        for text in ["", "3-1", "x", "0-99999"] {
-            assert!(parse_cores(text).is_err(), "{text:?}");
-        }
-        assert!(parse_counts("64,0").is_err() && parse_sources("localhost").is_err());
     }
 }

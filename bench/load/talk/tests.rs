@@ -1,6 +1,7 @@
 use super::*;
-use crate::load::say::{CallShape, LEGACY, URI};
+use crate::load::say::{CallShape, LEGACY, Say, URI};
 use crate::load::target::Target;
+use crate::request::ID_FIRST;
 
 fn voice() -> Voice {
     let target = Target::parse("http://127.0.0.1:1/mcp", None).unwrap();
