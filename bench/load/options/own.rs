@@ -77,7 +77,8 @@ scenarios! {
         #[argh(option, arg_name = "PERCENT")]
         deaf: [Option<Percent>],
 
-        /// updates published per second; default 50
+        /// updates published per second; default up to 50, fewer if more than
+        /// 20,000 updates a second came of it
         #[argh(option, arg_name = "N")]
         publishes: [Option<Count>],
     }

@@ -35,7 +35,8 @@ macro_rules! scenarios {
             #[argh(option, arg_name = "TIME")]
             pub duration: Option<Span>,
 
-            /// calls per second, e.g. 50K
+            /// calls per second, e.g. 50K; where a scenario has none of its own,
+            /// 1,000 or as many as use each connection every 50 s
             #[argh(option, arg_name = "N")]
             pub rate: Option<Count>,
 

@@ -17,7 +17,7 @@ use super::super::plan::Work;
 use super::super::record::{Step, quantile_ms};
 use super::super::run::Run;
 use super::plain::publisher;
-use super::{defaults, told};
+use super::{calls_per_s, defaults, told};
 use crate::numbers::Spread;
 
 /// How long one update may take to reach everyone, seconds.
@@ -26,6 +26,9 @@ const UPDATE_PATIENCE_S: f64 = 30.0;
 const REST: Duration = Duration::from_millis(600);
 /// Long names make long updates, and those fill the buffers of one who does not read.
 const SLOW_URI_BYTES: usize = 4096;
+/// Most updates a second to all listeners together, and most publications.
+const UPDATES_PER_S_MAX: f64 = 20_000.0;
+const PUBLISHES_PER_S_MAX: f64 = 50.0;
 /// How long those who did not read get to notice that they were closed.
 const HEAR_AGAIN: Duration = Duration::from_secs(2);
 
@@ -139,10 +142,14 @@ fn listeners(run: &mut Run) -> Result<u64, String> {
 /// `slow`.
 pub fn slow(args: &SlowArgs) -> Result<bool, String> {
     let deaf = args.deaf.map_or(50.0, |deaf| deaf.0) / 100.0;
-    slow_with(&args.options(), deaf, args.publishes.map_or(50.0, |count| count.0 as f64))
+    slow_with(&args.options(), deaf, args.publishes.map(|count| count.0 as f64))
 }
 
-pub(super) fn slow_with(options: &Options, deaf: f64, publishes: f64) -> Result<bool, String> {
+pub(super) fn slow_with(
+    options: &Options,
+    deaf: f64,
+    publishes: Option<f64>,
+) -> Result<bool, String> {
     let mut options = options.clone();
     options.mix = options.mix.or("http=80,listen=20".parse::<Mix>().ok());
     options.uri = options.uri.or(Some(format!("demo://echo/{}", "u".repeat(SLOW_URI_BYTES))));
@@ -151,8 +158,8 @@ pub(super) fn slow_with(options: &Options, deaf: f64, publishes: f64) -> Result<
     let opened = run.open(run.connections)?;
     let listeners = listeners(&mut run)?;
     let half = options.duration.map_or(Duration::from_secs(20), |span| span.0) / 2;
-    let per_s = options.rate.map_or(1000.0, |rate| rate.0 as f64);
-    run.call_at(per_s);
+    run.call_at(calls_per_s(options.rate, run.connections));
+    let publishes = publishes.unwrap_or_else(|| publishes_per_s(listeners));
     let publishing = Publishing::start(publisher(&run)?, publishes)?;
     run.pass(REST)?;
     run.phase("all read");
@@ -211,6 +218,12 @@ pub(super) fn slow_with(options: &Options, deaf: f64, publishes: f64) -> Result<
         "memory": run.memory(opened.ready),
     });
     run.finish(judge, results)
+}
+
+/// How often to publish where nothing is said: what comes of it must be far from all that the host can send, or everybody's
+/// calls are slow before anybody is deaf.
+pub(super) fn publishes_per_s(listeners: u64) -> f64 {
+    (UPDATES_PER_S_MAX / listeners.max(1) as f64).clamp(1.0, PUBLISHES_PER_S_MAX)
 }
 
 /// A thread that publishes at a fixed pace until it is stopped.

@@ -13,7 +13,7 @@ use super::super::plan::Work;
 use super::super::run::{Opened, Run};
 use super::super::say::{CallShape, LEGACY, Say};
 use super::super::units::Span;
-use super::{MIXED, defaults, defaults_of_calls, told};
+use super::{MIXED, calls_per_s, defaults, defaults_of_calls, told};
 
 /// `ramp`: how fast connections arrive.
 pub fn ramp(args: &RampArgs) -> Result<bool, String> {
@@ -216,7 +216,7 @@ pub(super) fn rate_with(options: &Options, warmup: Duration) -> Result<bool, Str
     let mut run = Run::start("rate", options, &defaults_of_calls(1000, "http"))?;
     run.phase("open");
     let opened = run.open(run.connections)?;
-    let per_s = options.rate.map_or(1000.0, |rate| rate.0 as f64);
+    let per_s = calls_per_s(options.rate, run.connections);
     run.phase("warm up");
     run.call_at(per_s);
     run.pass(warmup)?;

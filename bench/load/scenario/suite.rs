@@ -31,7 +31,7 @@ const PARTS: [Part; 8] = [
     ("saturate", 1.0, |options| plain::saturate_with(options, Duration::from_secs(1))),
     ("fanout", 0.5, |options| fanout::fanout_with(options, 3)),
     ("churn", 1.0, steps::churn_with),
-    ("slow", 2.0, |options| fanout::slow_with(options, 0.5, 50.0)),
+    ("slow", 2.0, |options| fanout::slow_with(options, 0.5, None)),
     ("ladder", 2.0, ladder),
 ];
 
@@ -71,7 +71,11 @@ pub(super) fn suite_with(options: &Options, budget: Duration) -> Result<bool, St
             "churn" => own.connections = Some(Count(connections.min(200))),
             "saturate" => own.connections = Some(Count(connections.min(64))),
             "fanout" => own.mix = Some(Mix::only(super::super::kind::Kind::Listen)),
-            "slow" => own.mix = "http=80,listen=20".parse().ok(),
+            // So that those who are deaf have more sent to them than the kernel keeps for them.
+            "slow" => {
+                own.connections = Some(Count(connections.min(10_000)));
+                own.mix = "http=80,listen=20".parse().ok();
+            }
             _ => {}
         }
         match run(&own) {

@@ -21,7 +21,7 @@ use super::super::kind::{Kind, Mix};
 use super::super::options::Options;
 use super::super::record::{CONNECTIONS, DETAILED, RESOURCES};
 use super::super::units::{Count, Percent, Span};
-use super::{compare, fanout, forward, plain, steps, suite};
+use super::{calls_per_s, compare, fanout, forward, plain, steps, suite};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -200,7 +200,7 @@ fn listeners_that_do_not_read_cost_the_others_nothing() {
     let mut stage = Stage::new("slow");
     stage.options.rate = Some(Count(100));
     stage.options.duration = Some(Span(2 * SECOND));
-    assert_eq!(fanout::slow_with(&stage.options, 0.5, 50.0), Ok(true));
+    assert_eq!(fanout::slow_with(&stage.options, 0.5, Some(50.0)), Ok(true));
     let results = stage.results();
     assert_eq!((&results["listeners"], &results["deaf"]), (&Value::from(8), &Value::from(4)));
     assert!(0.0 < number(&results["updates_while_some_were_deaf"]));
@@ -372,4 +372,21 @@ fn sessions_roam_to_the_other_shard_and_what_it_adds_is_told_by_round() {
     assert_eq!(results["places"], serde_json::json!(["own", "shard"]));
     assert!(results["added"]["shard"]["load_cpu_ratio"]["median"].is_f64(), "{results:#}");
     assert_eq!(results["totals"]["wrong"], 0, "{results:#}");
+}
+
+#[test]
+fn nobody_is_idle_for_long_at_the_usual_rate() {
+    for (connections, calls) in [(1, 1000.0), (50_000, 1000.0), (50_050, 1001.0), (100_000, 2000.0)]
+    {
+        assert_eq!(calls_per_s(None, connections), calls, "{connections}");
+        assert_eq!(calls_per_s(Some(Count(7)), connections), 7.0, "{connections}");
+    }
+}
+
+#[test]
+fn the_more_listen_the_less_is_published() {
+    let all = [(0, 50.0), (1, 50.0), (400, 50.0), (500, 40.0), (20_000, 1.0), (100_000, 1.0)];
+    for (listeners, publishes) in all {
+        assert_eq!(fanout::publishes_per_s(listeners), publishes, "{listeners}");
+    }
 }
