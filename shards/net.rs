@@ -6,6 +6,7 @@
 use erlmcp_cluster::Spot;
 use erlmcp_cluster::letter::Letter;
 
+use crate::engine::Envelopes;
 use crate::io::{ConnId, Millis};
 use crate::message::Mail;
 
@@ -138,6 +139,8 @@ pub trait Net {
     fn text(&mut self, bytes: &[u8]) -> Vec<u8>;
     /// The bytes of mail that was read, to be used again.
     fn was_read(&mut self, text: Vec<u8>);
+    /// Boxes for forwards.
+    fn envelopes(&mut self) -> &mut Envelopes;
     /// Sends a letter to a shard of another node, over this shard's link. `false` when there is no link, not enough
     /// room for what it is ([`erlmcp_cluster::letter::Urgency`]), or the letter is larger than a frame; counted. A
     /// reply waits for a link that is not up yet; when the link does not come, or has no room, all links with the

@@ -37,6 +37,7 @@ pub(crate) use self::record::Speaks;
 use self::record::{Conn, Flag, Lazy, Stage};
 use self::unsent::Unsent;
 use crate::config::Limits;
+use crate::engine::Envelopes;
 use crate::io::{ConnId, Millis, RecvEnd};
 use crate::mail::Post;
 use crate::message::Mail;
@@ -111,6 +112,7 @@ pub(crate) struct Conns {
     unsent: Unsent<Mail>,
     pool: Pool,
     texts: Texts,
+    envelopes: Envelopes,
     pub(crate) wheel: Wheel<Due>,
     random: Random,
     /// Durations are measured from here; deadlines are not (see `now`).
@@ -159,6 +161,7 @@ impl Conns {
             unsent: Unsent::default(),
             pool: Pool::default(),
             texts: Texts::default(),
+            envelopes: Envelopes::default(),
             wheel: Wheel::new(now),
             started: std::time::Instant::now(),
             random: Random::new(seed),

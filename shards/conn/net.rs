@@ -7,6 +7,7 @@ use erlmcp_protocol::ws::{close, write_text};
 
 use super::record::{Flag, Speaks, Stage};
 use super::{Conns, Due};
+use crate::engine::Envelopes;
 use crate::io::{ConnId, Millis};
 use crate::message::Mail;
 use crate::net::{CloseReason, Exchange, Headers, Net, TimerKey};
@@ -114,6 +115,10 @@ impl Net for Conns {
 
     fn was_read(&mut self, text: Vec<u8>) {
         self.texts.keep(text);
+    }
+
+    fn envelopes(&mut self) -> &mut Envelopes {
+        &mut self.envelopes
     }
 
     fn post(&mut self, to: Spot, letter: &Letter<'_>) -> bool {

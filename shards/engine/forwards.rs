@@ -17,8 +17,29 @@ use super::{Engine, EngineMail};
 use crate::message::Mail;
 use crate::net::{Exchange, Net};
 
-/// Boxes of forwards that were served and are used for the next ones, at most: some 40 KiB.
+/// Boxes that are kept at most: some 40 KiB.
 const ENVELOPES_MAX: usize = 256;
+
+/// Boxes of forwards that were served, for the next ones. Answers carry them back to where forwards come from.
+#[derive(Default)]
+pub struct Envelopes {
+    #[allow(clippy::vec_box)] // The boxes are what is kept.
+    spare: Vec<Box<Forward>>,
+}
+
+impl Envelopes {
+    /// One to be filled, or sent back.
+    pub fn take(&mut self) -> Option<Box<Forward>> {
+        self.spare.pop()
+    }
+
+    /// One whose forward was served.
+    pub fn keep(&mut self, envelope: Box<Forward>) {
+        if self.spare.len() < ENVELOPES_MAX {
+            self.spare.push(envelope);
+        }
+    }
+}
 
 /// A request on its way to whoever has what it names.
 #[derive(Debug, Clone, Copy)]
@@ -199,7 +220,7 @@ impl Engine {
         onward.hops += 1;
         net.counters().forwards_out += 1;
         if to.node == self.me().node {
-            let mail = EngineMail::Forward(self.enclose(net, onward));
+            let mail = EngineMail::Forward(Self::enclose(net, onward));
             let taken = net.mail(to.shard, Mail::Engine(mail));
             return taken.then_some(()).ok_or(Setback::ShardBusy);
         }
@@ -305,7 +326,7 @@ impl Engine {
     /// A request that came by mail.
     pub(super) fn mailed_forward<N: Net>(&mut self, net: &mut N, forward: Box<Forward>) {
         self.forwarded(net, forward.onward());
-        self.keep_envelope(net, forward);
+        Self::keep_envelope(net, forward);
     }
 
     /// A request that came to this shard, from wherever: serves it, if what it names is here.
@@ -356,7 +377,7 @@ impl Engine {
         if place.at == me {
             self.forward(net, to, onward, onward.id());
         } else if place.at.node == me.node {
-            let forward = self.enclose(net, onward);
+            let forward = Self::enclose(net, onward);
             let mail = EngineMail::Elsewhere { from: me.shard, to, forward };
             net.mail_surely(place.at.shard, Mail::Engine(mail));
         } else {
@@ -388,13 +409,13 @@ impl Engine {
     ) {
         let from = Spot { shard: from, ..self.me() };
         self.given_back(net, from, to, forward.onward());
-        self.keep_envelope(net, forward);
+        Self::keep_envelope(net, forward);
     }
 
     /// A request in the box of one that was served, if there is one.
-    fn enclose<N: Net>(&mut self, net: &mut N, onward: Onward<'_>) -> Box<Forward> {
+    fn enclose<N: Net>(net: &mut N, onward: Onward<'_>) -> Box<Forward> {
         let forward = Forward::new(net, onward);
-        match self.envelopes.pop() {
+        match net.envelopes().take() {
             Some(mut envelope) => {
                 *envelope = forward;
                 envelope
@@ -403,11 +424,9 @@ impl Engine {
         }
     }
 
-    fn keep_envelope<N: Net>(&mut self, net: &mut N, mut forward: Box<Forward>) {
+    fn keep_envelope<N: Net>(net: &mut N, mut forward: Box<Forward>) {
         net.was_read(std::mem::take(&mut forward.body));
-        if self.envelopes.len() < ENVELOPES_MAX {
-            self.envelopes.push(forward);
-        }
+        net.envelopes().keep(forward);
     }
 
     /// A letter about requests.

@@ -59,6 +59,7 @@ use erlmcp_protocol::http::{Access, Head};
 use erlmcp_protocol::seal::{Keyring, SessionToken};
 
 pub use answers::{Answers, Wake};
+pub use forwards::{Envelopes, Forward};
 pub use held::Held;
 pub use out::{Place, ReplyOp};
 use slots::{Key, Slots};
@@ -74,7 +75,7 @@ use crate::service::Service;
 /// What engines say to each other.
 pub enum EngineMail {
     /// A request for a session that lives here; the connection is elsewhere.
-    Forward(Box<forwards::Forward>),
+    Forward(Box<Forward>),
     /// A forward of ours comes back: what it names is elsewhere.
     Elsewhere {
         /// Who says so.
@@ -82,7 +83,7 @@ pub enum EngineMail {
         /// Where.
         to: Spot,
         /// What was asked.
-        forward: Box<forwards::Forward>,
+        forward: Box<Forward>,
     },
     /// The other shard's answer to a forward, for an exchange of ours.
     Reply {
@@ -92,6 +93,8 @@ pub enum EngineMail {
         exchange: Exchange,
         /// What to write.
         op: ReplyOp,
+        /// The box of an earlier forward, for the next one.
+        envelope: Option<Box<Forward>>,
     },
     /// The other shard's answer to a forward, for a pipe of ours.
     PipeReply {
@@ -225,9 +228,6 @@ pub struct Engine {
     /// The `Host` of the last request that was allowed.
     allowed_host: Box<[u8]>,
     aways: aways::Aways,
-    /// Boxes of forwards that were served.
-    #[allow(clippy::vec_box)] // The boxes are what is kept.
-    envelopes: Vec<Box<forwards::Forward>>,
     /// Who elsewhere wants to hear of what happens here.
     relay: Relay,
     interest_timer: bool,
@@ -288,7 +288,6 @@ impl Engine {
             legacy: unread::Legacy::default(),
             allowed_host: Box::default(),
             aways: Table::default(),
-            envelopes: Vec::new(),
             relay: Relay::default(),
             interest_timer: false,
             lagging: Vec::new(),
@@ -388,10 +387,11 @@ impl Service for Engine {
             EngineMail::Elsewhere { from, to, forward } => {
                 self.mailed_back(net, from, to, forward);
             }
-            EngineMail::Reply { from, exchange, op } => {
+            EngineMail::Reply { from, exchange, op, envelope } => {
                 let from = Spot { shard: from, ..self.me() };
                 self.replied(net, from, exchange, op.reply());
                 net.was_read(op.into_text());
+                envelope.into_iter().for_each(|envelope| net.envelopes().keep(envelope));
             }
             EngineMail::PipeReply { from, exchange, message } => {
                 let from = Spot { shard: from, ..self.me() };

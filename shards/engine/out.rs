@@ -182,7 +182,9 @@ pub fn apply<N: Net>(net: &mut N, to: Exchange, reply: Reply<'_>) {
 fn send<N: Net>(net: &mut N, me: Spot, to: Place, reply: Reply<'_>) {
     if to.at.node == me.node {
         let op = ReplyOp::new(net, reply);
-        let mail = Mail::Engine(EngineMail::Reply { from: me.shard, exchange: to.exchange, op });
+        let envelope = net.envelopes().take();
+        let mail = EngineMail::Reply { from: me.shard, exchange: to.exchange, op, envelope };
+        let mail = Mail::Engine(mail);
         net.mail_surely(to.at.shard, mail);
         return;
     }

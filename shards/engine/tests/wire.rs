@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value;
 
 use super::mesh::Mesh;
-use crate::engine::EngineMail;
+use crate::engine::{EngineMail, Envelopes};
 use crate::io::{ConnId, Millis};
 use crate::message::Mail;
 use crate::net::{CloseReason, Exchange, Headers, Net, TimerKey};
@@ -93,6 +93,7 @@ pub struct Wire {
     mesh: Rc<RefCell<Mesh>>,
     random: u64,
     timers_made: u64,
+    envelopes: Envelopes,
 }
 
 impl Wire {
@@ -118,6 +119,7 @@ impl Wire {
             mesh,
             random: seed ^ (u64::from(index) << 32) ^ 0x9e37_79b9_7f4a_7c15,
             timers_made: 0,
+            envelopes: Envelopes::default(),
         }
     }
 
@@ -280,6 +282,10 @@ impl Net for Wire {
     }
 
     fn was_read(&mut self, _text: Vec<u8>) {}
+
+    fn envelopes(&mut self) -> &mut Envelopes {
+        &mut self.envelopes
+    }
 
     fn post(&mut self, to: Spot, letter: &Letter<'_>) -> bool {
         let taken = self.mesh.borrow_mut().post(self.at, to, letter);
